@@ -1,0 +1,181 @@
+#!/usr/bin/python
+"""Look at everything of one environment on its host, in one task."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: stack_facts
+short_description: the engine, the containers, volumes and images of a stack, and the host's ports
+description:
+  - Reads, and changes nothing. Where no engine answers, its part is empty.
+options:
+  name:
+    description: The project's name, the first part of its images' names.
+    type: str
+    required: true
+  prefix:
+    description: The environment's prefix, with which the names of all its objects begin.
+    type: str
+    required: true
+"""
+
+RETURN = """
+stack_facts:
+  description: >-
+    root (bool), systemd (bool, whether it is running), systemd_installed (bool), requests (bool, whether the Python library
+    is there), engine (version, empty where none answers; error; root; memory, bytes; cpus),
+    containers, networks and volumes by name, images (list of name:tag), ports (list of TCP ports
+    in use, each with its addresses), disk_free (MiB where the engine keeps its data).
+  type: dict
+"""
+
+
+def _docker(module, *arguments):
+    """Return the lines that a docker command printed, or an empty list if it failed."""
+    code, out, _error = module.run_command(["docker", *arguments])
+    return out.splitlines() if code == 0 else []
+
+
+def _inspect(module, kind, prefix):
+    """Return {name: what docker inspect says} of all objects whose name begins with the prefix."""
+    listing = {
+        "container": ["ps", "--all", "--format", "{{.Names}}"],
+        "network": ["network", "ls", "--format", "{{.Name}}"],
+        "volume": ["volume", "ls", "--format", "{{.Name}}"],
+    }[kind]
+    names = [name for name in _docker(module, *listing) if name.startswith(prefix + "-")]
+    if not names:
+        return {}
+    found = json.loads("\n".join(_docker(module, "inspect", "--type", kind, *names)) or "[]")
+    return {item["Name"].lstrip("/"): item for item in found}
+
+
+def _engine(module):
+    """Return what the engine says of itself; version is empty where none answers."""
+    if not shutil.which("docker"):
+        return {"version": "", "error": "no docker command is installed"}
+    code, out, error = module.run_command(["docker", "info", "--format", "{{json .}}"])
+    info = json.loads(out) if code == 0 and out.strip() else {}
+    problems = info.get("ServerErrors") or ([error.strip()] if error.strip() else [])
+    return {
+        "version": info.get("ServerVersion") or "",
+        "error": "; ".join(problems),
+        "root": info.get("DockerRootDir") or "",
+        "memory": info.get("MemTotal") or 0,
+        "cpus": info.get("NCPU") or 0,
+    }
+
+
+def _container(item):
+    """Return the part of a container's inspection that roles read."""
+    bindings = item["HostConfig"].get("PortBindings") or {}
+    state = item["State"]
+    return {
+        "image": item["Config"]["Image"],
+        "status": state["Status"],
+        "health": (state.get("Health") or {}).get("Status", ""),
+        "started": state["StartedAt"],
+        "ports": sorted(int(b["HostPort"]) for group in bindings.values() for b in group or []),
+        "labels": item["Config"].get("Labels") or {},
+        "restarts": item.get("RestartCount", 0),
+    }
+
+
+def _volume(item):
+    """Return a volume's labels and path and, where it holds a cluster, PostgreSQL's version."""
+    version = ""
+    for place in ("PG_VERSION", "pgdata/PG_VERSION"):
+        path = os.path.join(item["Mountpoint"], place)
+        if os.path.exists(path):
+            with open(path, encoding="ascii") as handle:
+                version = handle.read().strip()
+    return {
+        "labels": item.get("Labels") or {},
+        "path": item["Mountpoint"],
+        "postgres_major": version,
+    }
+
+
+def _address(digits):
+    """Return an address as people write it; the kernel's table has it as native 32-bit words."""
+    words = bytes.fromhex(digits)
+    raw = b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4))
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def _listening():
+    """Return {port: [address, ...]} of the TCP sockets that listen, from the kernel's tables."""
+    ports = {}
+    for family in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/net/{family}", encoding="ascii") as table:
+                rows = [line.split() for line in table][1:]
+        except OSError:
+            continue
+        for row in rows:
+            address, port = row[1].rsplit(":", 1)
+            if row[3] == "0A":
+                ports.setdefault(str(int(port, 16)), []).append(_address(address))
+    return ports
+
+
+def _has_requests():
+    try:
+        import requests  # noqa: F401, PLC0415
+    except ImportError:
+        return False
+    return True
+
+
+def _disk_free(path):
+    """Return the MiB that are free where a path is, or would be once it is made."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return shutil.disk_usage(path).free // 2**20
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "prefix": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    name, prefix = module.params["name"], module.params["prefix"]
+    engine = _engine(module)
+    alive = bool(engine["version"])
+    listing = ["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}/*"]
+    facts = {
+        "root": os.geteuid() == 0,
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "systemd_installed": os.path.isdir("/etc/systemd/system"),
+        "requests": _has_requests(),
+        "engine": engine,
+        "containers": {},
+        "networks": {},
+        "volumes": {},
+        "images": _docker(module, *listing) if alive else [],
+        "ports": _listening(),
+        "disk_free": _disk_free(engine.get("root") or "/var/lib/docker"),
+        "engine_is_ours": os.path.exists("/etc/docker/.installed-by-postdo"),
+    }
+    if alive:
+        containers = _inspect(module, "container", prefix)
+        volumes = _inspect(module, "volume", prefix)
+        facts["containers"] = {key: _container(item) for key, item in containers.items()}
+        facts["volumes"] = {key: _volume(item) for key, item in volumes.items()}
+        facts["networks"] = sorted(_inspect(module, "network", prefix))
+    module.exit_json(changed=False, ansible_facts={"stack_facts": facts})
+
+
+if __name__ == "__main__":
+    main()

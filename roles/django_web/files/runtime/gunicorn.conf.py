@@ -1,0 +1,74 @@
+"""How gunicorn serves a release; what an operator changes comes from the environment."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+
+def _cpus():
+    """Return the CPUs that the container may use: its quota, else the machine's."""
+    for quota, period in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            words = Path(quota).read_text(encoding="ascii").split()
+            words += Path(period).read_text(encoding="ascii").split() if period else []
+        except OSError:
+            continue
+        if words[0] not in ("max", "-1"):
+            return max(1, int(words[0]) // int(words[1]))
+    return len(os.sched_getaffinity(0))
+
+
+bind = "0.0.0.0:8000"
+worker_class = "gthread"
+workers = int(os.environ.get("GUNICORN_WORKERS") or _cpus() + 1)
+threads = int(os.environ.get("GUNICORN_THREADS", "4"))
+# Heartbeats in memory: on a disk that stalls, healthy workers would be killed.
+worker_tmp_dir = "/dev/shm"
+# Workers are renewed after a while, not all at once.
+max_requests = int(os.environ.get("GUNICORN_MAX_REQUESTS", "2000"))
+max_requests_jitter = max_requests // 5
+timeout = int(os.environ.get("GUNICORN_TIMEOUT", "30"))
+# Requests in flight end before the container's own stop time-out kills them.
+graceful_timeout = int(os.environ.get("GUNICORN_GRACEFUL_TIMEOUT", "30"))
+keepalive = 5
+# Sizes of what a client may send before it is the application's turn.
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
+# The container publishes on loopback or sits behind the proxy; nobody else reaches it.
+forwarded_allow_ips = "*"
+control_socket_disable = True
+accesslog = "-"
+errorlog = "-"
+# Lines look like the application's own; a project without the JSON library gets text.
+_json_wanted = os.environ.get("DJANGO_LOG_FORMAT") == "json"
+_json = {
+    "()": "pythonjsonlogger.json.JsonFormatter",
+    "format": "{levelname}{name}{message}",
+    "style": "{",
+    "rename_fields": {"levelname": "level", "name": "logger"},
+    "timestamp": True,
+}
+_text = {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": _json if _json_wanted and importlib.util.find_spec("pythonjsonlogger") else _text,
+    },
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "line",
+        },
+    },
+    "root": {"handlers": ["stdout"], "level": "INFO"},
+    "loggers": {
+        "gunicorn.error": {"handlers": ["stdout"], "level": "INFO", "propagate": False},
+        "gunicorn.access": {"handlers": ["stdout"], "level": "INFO", "propagate": False},
+    },
+}

@@ -1,0 +1,122 @@
+#!/bin/sh
+# The front door of PostDoDjango: makes the toolchain, then hands over to Ansible.
+set -eu
+cd "$(dirname "$0")"
+
+usage() {
+    cat <<'TABLE'
+Usage: ./run.sh ENVIRONMENT [OPERATION] [ARGUMENTS for ansible-playbook ...]
+
+  -0, prod    production
+  -1, dev     development, the application in a container
+  -2, host    development, the application on this host, with reload (Ctrl-C ends it)
+
+  OPERATION   one of the playbooks: status, logs, update, teardown; without one the
+              environment is brought up. For example: ./run.sh -0 status
+  manage      any Django command:        ./run.sh -1 manage createsuperuser
+  psql        the database's own shell:  ./run.sh -1 psql
+
+./run.sh test [SCENARIO]   every check, or one Molecule scenario
+./run.sh new PATH          a fresh Django project, ready to be the application
+TABLE
+}
+
+fail() {
+    printf 'run.sh: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+# The pinned toolchain in .venv, made again when its lock has changed or its making was cut short.
+toolchain() {
+    if cmp -s requirements.txt .venv/complete; then
+        return
+    fi
+    command -v python3 >/dev/null || fail 'python3 (3.11 or newer) is needed; install it first.'
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or newer is needed; this one is $(python3 -V)."
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        [ "$(id -u)" = 0 ] || fail 'the venv module is missing; type: sudo apt-get install python3-venv'
+        echo 'Installing python3-venv ...'
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+    fi
+    echo 'Making the toolchain in .venv (about half a minute, once) ...'
+    python3 -m venv --clear .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+    .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.txt
+    cp requirements.txt .venv/complete
+}
+
+# Where the host trusts more than Python's own list does (a proxy that inspects TLS), so do we.
+bundle=/etc/ssl/certs/ca-certificates.crt
+if [ -r "$bundle" ]; then
+    export PIP_CERT="${PIP_CERT:-$bundle}" SSL_CERT_FILE="${SSL_CERT_FILE:-$bundle}"
+fi
+export LC_ALL=C.UTF-8 UV_SYSTEM_CERTS=1 PATH="$PWD/.venv/bin:$PATH"
+
+play() {
+    book=$1 inventory=$2
+    shift 2
+    # Without root, sudo is asked for its password once, if it wants one.
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        set -- --ask-become-pass "$@"
+    fi
+    ansible-playbook "$book" -i "inventories/$inventory" "$@"
+}
+
+case "${1:-}" in
+    -0 | prod) inventory=prod ;;
+    -1 | dev) inventory=dev ;;
+    -2 | host) inventory=dev host=yes ;;
+    test)
+        shift
+        toolchain
+        exec ./tests/run "$@"
+        ;;
+    new)
+        [ $# -eq 2 ] || fail 'say where the project goes: ./run.sh new PATH' 2
+        toolchain
+        exec ansible-playbook playbooks/new.yml -i localhost, -e "new_path=$(realpath -m "$2")"
+        ;;
+    -h | --help | '')
+        usage
+        exit 0
+        ;;
+    *)
+        usage >&2
+        fail "unknown argument: $1" 2
+        ;;
+esac
+shift
+toolchain
+
+case "${1:-}" in
+    manage | psql)
+        operation=$1
+        shift
+        terminal=$([ -t 0 ] && [ -t 1 ] && echo -it || echo -i)
+        # The container is found by its labels, so that nothing is named twice.
+        service=$([ "$operation" = psql ] && echo db || echo web)
+        container=$(docker ps --quiet --filter "label=postdo.inventory=$inventory" \
+            --filter "label=postdo.service=$service")
+        [ -n "$container" ] || fail "no $service container of $inventory is running; start it: ./run.sh $inventory"
+        [ "$operation" = psql ] && exec docker exec "$terminal" "$container" open-database "$@"
+        exec docker exec "$terminal" "$container" python manage.py "$@"
+        ;;
+    '' | -*)
+        if [ "${host:-}" ]; then
+            play playbooks/host.yml "$inventory" "$@"
+            exec ./.cache/host/serve
+        fi
+        play site.yml "$inventory" "$@"
+        ;;
+    *)
+        operation=$1
+        shift
+        [ -f "playbooks/$operation.yml" ] || {
+            usage >&2
+            fail "unknown operation: $operation" 2
+        }
+        play "playbooks/$operation.yml" "$inventory" "$@"
+        ;;
+esac
