@@ -94,19 +94,28 @@ case "${1:-}" in
     manage | psql)
         operation=$1
         shift
+        if [ "${host:-}" ] && [ "$operation" = manage ]; then
+            [ -x .cache/host/manage ] || fail 'the application was not yet run on this host: ./run.sh -2'
+            exec .cache/host/manage "$@"
+        fi
         terminal=$([ -t 0 ] && [ -t 1 ] && echo -it || echo -i)
         # The container is found by its labels, so that nothing is named twice.
         service=$([ "$operation" = psql ] && echo db || echo web)
         container=$(docker ps --quiet --filter "label=postdo.inventory=$inventory" \
             --filter "label=postdo.service=$service")
         [ -n "$container" ] || fail "no $service container of $inventory is running; start it: ./run.sh $inventory"
-        [ "$operation" = psql ] && exec docker exec "$terminal" "$container" open-database "$@"
+        if [ "$operation" = psql ]; then
+            label() { docker inspect --format "{{index .Config.Labels \"postdo.$1\"}}" "$container"; }
+            # As the application's role; RESET ROLE makes you the superuser.
+            exec docker exec "$terminal" --env PGOPTIONS="-c role=$(label role)" "$container" \
+                psql --dbname="$(label database)" "$@"
+        fi
         exec docker exec "$terminal" "$container" python manage.py "$@"
         ;;
     '' | -*)
         if [ "${host:-}" ]; then
-            play playbooks/host.yml "$inventory" "$@"
-            exec ./.cache/host/serve
+            play playbooks/host.yml "$inventory" --skip-tags django_web,boot,summary "$@"
+            exec .cache/host/manage
         fi
         play site.yml "$inventory" "$@"
         ;;
@@ -117,6 +126,9 @@ case "${1:-}" in
             usage >&2
             fail "unknown operation: $operation" 2
         }
+        case $operation in
+            status | logs) export POSTDO_QUIET=true ;;
+        esac
         play "playbooks/$operation.yml" "$inventory" "$@"
         ;;
 esac

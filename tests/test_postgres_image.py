@@ -413,8 +413,10 @@ def test_unknown_locale_makes_no_cluster(server):
     [
         "UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'app'",
         "UPDATE pg_database SET datcollversion = '1.0' WHERE datcollversion IS NOT NULL",
-        'CREATE TABLE sorted (name text COLLATE "de-x-icu" UNIQUE);'
-        " UPDATE pg_collation SET collversion = '1.0' WHERE collname IN ('de-x-icu', 'fr-x-icu')",
+        (
+            'CREATE TABLE sorted (name text COLLATE "de-x-icu" UNIQUE);'
+            " UPDATE pg_collation SET collversion = '1.0' WHERE collname IN ('de-x-icu', 'fr-x-icu')"
+        ),
     ],
 )
 def test_outdated_collation_stops_and_the_remedy_works(server, forgery):

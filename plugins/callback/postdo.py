@@ -34,6 +34,17 @@ options:
 _SLOW_SECONDS = 1.0
 _PIPE_NOTICE_SECONDS = 20
 
+# What happens often and matters rarely: shown with -v only.
+_VERBOSE_ONLY = (
+    "v2_runner_on_skipped",
+    "v2_runner_retry",
+    "v2_runner_item_on_ok",
+    "v2_runner_item_on_failed",
+    "v2_runner_item_on_skipped",
+    "v2_playbook_on_include",
+    "v2_playbook_on_no_hosts_matched",
+)
+
 
 class CallbackModule(Default):
     """The stdout callback selected in ansible.cfg."""
@@ -48,6 +59,7 @@ class CallbackModule(Default):
         self._task_begun = self._begun
         self._task_name = ""
         self._tasks = 0
+        self._heading = ""
         self._hosts = 1
         self._terminal = sys.stdout.isatty()
         self._running = threading.Event()
@@ -86,6 +98,10 @@ class CallbackModule(Default):
             self._display.display(text, color=color)
 
     def _line(self, word, result, color, name=None):
+        # A play's name is a heading: without a line below it, it is left out.
+        if self._heading:
+            self._say(self._heading, C.COLOR_HIGHLIGHT)
+            self._heading = ""
         took = time.monotonic() - self._task_begun
         host = f"[{result.host.get_name()}] " if self._hosts > 1 else ""
         self._say(f"  {word:<8} {host}{name or self._task_name}  {took:.1f} s", color)
@@ -99,8 +115,7 @@ class CallbackModule(Default):
         self._play = play
         manager = play.get_variable_manager()
         self._hosts = len(manager._inventory.get_hosts(play.hosts)) if manager else 1
-        if not self.get_option("quiet"):
-            self._say(play.get_name().strip(), C.COLOR_HIGHLIGHT)
+        self._heading = play.get_name().strip()
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         self._start(task)
@@ -150,34 +165,6 @@ class CallbackModule(Default):
         self._line("unreachable", result, C.COLOR_UNREACHABLE)
         self._say(f"           {result.result.get('msg', '')}", C.COLOR_UNREACHABLE)
 
-    def v2_runner_on_skipped(self, result):
-        if self._verbose():
-            super().v2_runner_on_skipped(result)
-
-    def v2_runner_retry(self, result):
-        if self._verbose():
-            super().v2_runner_retry(result)
-
-    def v2_runner_item_on_ok(self, result):
-        if self._verbose():
-            super().v2_runner_item_on_ok(result)
-
-    def v2_runner_item_on_failed(self, result):
-        if self._verbose():
-            super().v2_runner_item_on_failed(result)
-
-    def v2_runner_item_on_skipped(self, result):
-        if self._verbose():
-            super().v2_runner_item_on_skipped(result)
-
-    def v2_playbook_on_include(self, included_file):
-        if self._verbose():
-            super().v2_playbook_on_include(included_file)
-
-    def v2_playbook_on_no_hosts_matched(self):
-        if self._verbose():
-            super().v2_playbook_on_no_hosts_matched()
-
     def v2_playbook_on_stats(self, stats):
         self._running.clear()
         if self.get_option("quiet") and not self._verbose():
@@ -193,3 +180,18 @@ class CallbackModule(Default):
                 f"skipped={counts['skipped']}",
                 color,
             )
+
+
+def _only_verbose(name):
+    """Return Ansible's own hook of this name, silent without -v."""
+    default = getattr(Default, name)
+
+    def hook(self, *arguments, **keywords):
+        if self._verbose():
+            default(self, *arguments, **keywords)
+
+    return hook
+
+
+for _name in _VERBOSE_ONLY:
+    setattr(CallbackModule, _name, _only_verbose(_name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -101,7 +101,7 @@ def main():
             os.unlink(os.path.join(path, name))
     paths = [os.path.join(path, name) for name in files]
     latest = max((os.stat(file).st_mtime for file in paths if os.path.exists(file)), default=0)
-    stamp = datetime.fromtimestamp(latest, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stamp = datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     module.exit_json(changed=changed, written=written, removed=removed, modified=stamp)
 
 

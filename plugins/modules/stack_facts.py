@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -29,9 +30,9 @@ options:
 RETURN = """
 stack_facts:
   description: >-
-    root (bool), systemd (bool, whether it is running), systemd_installed (bool), requests (bool, whether the Python library
+    root (bool), systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled, systemd's words), requests (bool, whether the Python library
     is there), engine (version, empty where none answers; error; root; memory, bytes; cpus),
-    containers, networks and volumes by name, images (list of name:tag), ports (list of TCP ports
+    containers, networks and volumes by name, images (the day each was made, by name:tag), ports (list of TCP ports
     in use, each with its addresses), disk_free (MiB where the engine keeps its data).
   type: dict
 """
@@ -126,9 +127,24 @@ def _listening():
     return ports
 
 
+def _unit(module, prefix):
+    """Return whether systemd starts the environment at boot, and whether its unit is active."""
+    command = ["systemctl", "show", "--property=UnitFileState,ActiveState", f"{prefix}.service"]
+    _code, out, _error = module.run_command(command)
+    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    return {"active": found.get("ActiveState", ""), "enabled": found.get("UnitFileState", "")}
+
+
+def _booted():
+    """Return when the machine was started, as "YYYY-MM-DD HH:MM" in UTC."""
+    with open("/proc/stat", encoding="ascii") as statistics:
+        seconds = next(int(line.split()[1]) for line in statistics if line.startswith("btime "))
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
 def _has_requests():
     try:
-        import requests  # noqa: F401, PLC0415
+        import requests  # noqa: F401
     except ImportError:
         return False
     return True
@@ -152,23 +168,26 @@ def main():
     )
     name, prefix = module.params["name"], module.params["prefix"]
     engine = _engine(module)
-    alive = bool(engine["version"])
-    listing = ["images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={name}/*"]
+    form = "{{.Repository}}:{{.Tag}} {{.CreatedAt}}"
+    images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")
+    systemd = os.path.isdir("/run/systemd/system")
     facts = {
         "root": os.geteuid() == 0,
-        "systemd": os.path.isdir("/run/systemd/system"),
+        "systemd": systemd,
+        "unit": _unit(module, prefix) if systemd else {"active": "", "enabled": ""},
         "systemd_installed": os.path.isdir("/etc/systemd/system"),
         "requests": _has_requests(),
+        "booted": _booted(),
         "engine": engine,
         "containers": {},
         "networks": {},
         "volumes": {},
-        "images": _docker(module, *listing) if alive else [],
+        "images": {line.split()[0]: line.split()[1] for line in images},
         "ports": _listening(),
         "disk_free": _disk_free(engine.get("root") or "/var/lib/docker"),
         "engine_is_ours": os.path.exists("/etc/docker/.installed-by-postdo"),
     }
-    if alive:
+    if engine["version"]:
         containers = _inspect(module, "container", prefix)
         volumes = _inspect(module, "volume", prefix)
         facts["containers"] = {key: _container(item) for key, item in containers.items()}

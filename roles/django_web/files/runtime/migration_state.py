@@ -95,8 +95,9 @@ def unapplied():
 def deployment_problems():
     """Return what `check --deploy --fail-level WARNING` complains about, one line each."""
     try:
-        call_command("check", deploy=True, fail_level="WARNING", stdout=io.StringIO(),
-                     stderr=io.StringIO())
+        call_command(
+            "check", deploy=True, fail_level="WARNING", stdout=io.StringIO(), stderr=io.StringIO()
+        )
     except SystemCheckError as error:
         return [line.strip() for line in str(error).splitlines() if re.search(r": \(\w", line)]
     return []

@@ -14,20 +14,24 @@ SERVER_ID = "postdo"  # marks the stack's own server, whatever name the user giv
 # pgAdmin creates its configuration database and first login while it is imported, and takes them
 # from here. The variables live for this moment, in this process only.
 os.environ.update(PGADMIN_SETUP_EMAIL=EMAIL, PGADMIN_SETUP_PASSWORD=PASSWORD)
-from pgAdmin4 import app as application  # noqa: E402
+from pgAdmin4 import app as application
 
 del os.environ["PGADMIN_SETUP_EMAIL"], os.environ["PGADMIN_SETUP_PASSWORD"]
 
-from flask_security.utils import hash_password, verify_password  # noqa: E402
-from pgadmin.model import Server, ServerGroup, User, db  # noqa: E402
-from pgadmin.utils.paths import get_storage_directory  # noqa: E402
+from flask_security.utils import hash_password, verify_password
+from pgadmin.model import Server, ServerGroup, User, db
+from pgadmin.utils.paths import get_storage_directory
 
 
 def match_login() -> User:
     """Return the stack's login, the first one, after giving it its address and password."""
     user = User.query.order_by(User.id).first()
     if user.email != EMAIL:
+        old_folder = get_storage_directory(user)
         user.email = user.username = EMAIL
+        folder = get_storage_directory(user)
+        if not os.listdir(folder):
+            os.rename(old_folder, folder)
     if not verify_password(PASSWORD, user.password):
         user.password = hash_password(PASSWORD)
         # Passwords of the user's own servers are encrypted with the old one: ask for them again.
@@ -42,9 +46,15 @@ def match_server(user: User) -> None:
     if server is None:
         group = ServerGroup.query.filter_by(user_id=user.id).order_by(ServerGroup.id).first()
         server = Server(
-            user_id=user.id, servergroup_id=group.id, discovery_id=SERVER_ID, save_password=0,
-            use_ssh_tunnel=0, tunnel_authentication=0, tunnel_prompt_password=0, shared=False,
-        )  # fmt: skip
+            user_id=user.id,
+            servergroup_id=group.id,
+            discovery_id=SERVER_ID,
+            save_password=0,
+            use_ssh_tunnel=0,
+            tunnel_authentication=0,
+            tunnel_prompt_password=0,
+            shared=False,
+        )
         db.session.add(server)
     server.name = os.environ["PGADMIN_SERVER_NAME"]
     server.host = os.environ["DATABASE_HOST"]

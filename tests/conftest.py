@@ -1,0 +1,39 @@
+"""What several test files need: the repository, its toolchain, and a way to run a command."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """Return the path of the repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Return a function that runs a command with the toolchain first on PATH, its output as text.
+
+    It has no input, changes nothing in this process's environment, and is killed after a minute.
+    """
+
+    def call(*command, env=None, cwd=REPOSITORY, **options):
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        options = {"stdin": subprocess.DEVNULL, "timeout": 60, **options}
+        return subprocess.run(
+            [str(word) for word in command],
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "PATH": path, **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            **options,
+        )
+
+    return call

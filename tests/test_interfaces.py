@@ -1,0 +1,212 @@
+"""What is promised in two places agrees: specs and defaults, inventories and roles, both READMEs."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
+INVENTORY_FILES = sorted(REPOSITORY.glob("inventories/*/group_vars/all/*.yml"))
+LOCKS = sorted(
+    path.relative_to(REPOSITORY)
+    for pattern in ("*requirements*.txt", "app/*requirements*.txt", "roles/**/*requirements*.txt")
+    for path in REPOSITORY.glob(pattern)
+)
+
+# Hosts of registries; whoever mirrors them must not meet their names. The backslashes keep this
+# list from finding itself.
+REGISTRIES = re.compile(
+    r"pypi\.org|pythonhosted\.org|deb\.debian\.org|security\.debian\.org|debian\.org/debian"
+    r"|npmjs\.(?:org|com)|docker\.(?:io|com)/|ghcr\.io|quay\.io|gcr\.io|galaxy\.ansible\.com"
+)
+
+# Directories that any machine may have at its root; another one is this machine's own.
+STANDARD = {"bin", "dev", "etc", "home", "lib", "media", "mnt", "opt", "proc", "root", "run"}
+STANDARD |= {"sbin", "srv", "sys", "tmp", "usr", "var"}
+
+
+def read(path):
+    """Return what a YAML file says; an empty or missing one says nothing."""
+    return (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+
+
+def entry_points(role):
+    """Return the argument specs of a role by entry point."""
+    return read(REPOSITORY / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
+
+
+def options(role):
+    """Return the options of a role's main entry point, or of its first where it has no main."""
+    points = entry_points(role)
+    return points.get("main", next(iter(points.values())))["options"]
+
+
+def defaults(role):
+    """Return a role's default variables."""
+    return read(REPOSITORY / "roles" / role / "defaults/main.yml")
+
+
+def project_files():
+    """Return every file that is tracked by git, or would be if one added everything."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True)
+    files = [Path(name) for name in listing.stdout.split("\0") if name]
+    return [name for name in files if (REPOSITORY / name).is_file()]
+
+
+def assert_none(found):
+    """Fail with what was found, a line each; pytest alone would cut a list short."""
+    assert not found, "\n" + "\n".join(sorted(found))
+
+
+def findings(pattern):
+    """Return "file:line: match" wherever a pattern occurs in the project."""
+    return [
+        f"{name}:{number}: {match.group()}"
+        for name in project_files()
+        for number, line in enumerate(
+            (REPOSITORY / name).read_text(encoding="utf-8", errors="replace").splitlines(), 1
+        )
+        for match in pattern.finditer(line)
+    ]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_default_is_an_option_with_the_same_default(role):
+    undocumented = set(defaults(role)) - set(options(role))
+    assert_none(undocumented)
+    different = {
+        name: {"defaults": value, "argument_specs": options(role)[name].get("default")}
+        for name, value in defaults(role).items()
+        if options(role)[name].get("default") != value
+        or type(options(role)[name].get("default")) is not type(value)
+    }
+    assert different == {}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_has_a_default_is_required_or_says_what_undefined_means(role):
+    wrong = []
+    for name, option in options(role).items():
+        if option.get("required"):
+            if name in defaults(role) or "default" in option:
+                wrong.append(f"{name} is required and has a default")
+        elif "default" in option:
+            if name not in defaults(role):
+                wrong.append(f"{name} has a default in the specs alone")
+        elif "undefined" not in str(option["description"]).lower():
+            wrong.append(f"{name} does not say what it means that it is undefined")
+    assert_none(wrong)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_option_says_what_it_is_and_of_what_type(role):
+    vague = [
+        f"{point}: {name}"
+        for point, spec in entry_points(role).items()
+        for name, option in spec["options"].items()
+        if not option.get("description") or not option.get("type")
+    ]
+    assert_none(vague)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_password_and_key_is_kept_out_of_the_output(role):
+    shown = [
+        name
+        for name, option in options(role).items()
+        if re.search("password|secret_key", name) and option.get("no_log") is not True
+    ]
+    assert_none(shown)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_of_a_role_begins_with_the_name_of_the_role(role):
+    own = re.compile(rf"(__)?{role}_")
+    variables = {*defaults(role), *options(role), *read(REPOSITORY / f"roles/{role}/vars/main.yml")}
+    assert_none(name for name in variables if not own.match(name))
+
+
+@pytest.mark.parametrize(
+    "path", INVENTORY_FILES, ids=[str(p.relative_to(REPOSITORY)) for p in INVENTORY_FILES]
+)
+def test_every_variable_of_an_inventory_is_an_option_of_the_role_its_file_is_named_after(path):
+    assert path.stem in ROLES
+    # How Ansible reaches a host is nobody's option.
+    variables = {name for name in read(path) if not name.startswith("ansible_")}
+    assert_none(variables - set(options(path.stem)))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_reads_the_variables_of_another(role):
+    others = {name for other in ROLES if other != role for name in defaults(other)}
+    others -= {name for name in others if name.startswith(f"{role}_")}
+    # The role "image" is called with its arguments; the stack's variables are there for all.
+    others = {name for name in others if not name.startswith(("image_", "stack_"))}
+    word = re.compile(r"\b(?:" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")
+    files = [
+        path
+        for folder in ("tasks", "handlers", "vars", "defaults", "templates")
+        for path in (REPOSITORY / "roles" / role / folder).rglob("*")
+        if path.is_file()
+    ]
+    assert files
+    reads = {
+        f"{path.relative_to(REPOSITORY)}: {name}"
+        for path in files
+        for line in path.read_text().splitlines()
+        if not line.lstrip().startswith("#")
+        for name in word.findall(line)
+    }
+    assert_none(reads)
+
+
+def test_both_readmes_have_the_same_headings_and_the_same_code():
+    fence = re.compile(r"^( *)(`{3,}|~{3,})(.*)\n((?:.*\n)*?)\1\2[ ]*$", re.MULTILINE)
+    texts = [(REPOSITORY / name).read_text("utf-8") for name in ("README.md", "README.pt-BR.md")]
+    code = [[(kind.strip(), body) for _, _, kind, body in fence.findall(text)] for text in texts]
+    levels = [re.findall(r"^(#{1,6}) ", fence.sub("", text), re.MULTILINE) for text in texts]
+    assert levels[0] == levels[1]
+    assert levels[0]
+    assert code[0] == code[1]
+    assert code[0]
+
+
+def test_no_file_names_the_host_of_a_registry():
+    assert_none(findings(REGISTRIES))
+
+
+def test_no_file_names_a_place_of_one_machine():
+    places = [re.escape(str(REPOSITORY)) + r"\b", r"(?<![\w.}/])/(?:home|Users)/\w"]
+    top = REPOSITORY.parts[1]
+    if top not in STANDARD:
+        places.append(rf"(?<![\w.}}/*-])/{re.escape(top)}/")
+    assert_none(findings(re.compile("|".join(places))))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=str)
+def test_every_requirement_of_a_lock_is_pinned_and_hashed(lock):
+    text = re.sub(r"\\\n", " ", (REPOSITORY / lock).read_text())
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(" ")]
+    requirements = [line for line in lines if not line.startswith("#")]
+    assert requirements
+    loose = [line for line in requirements if not re.match(r"[\w.\[\]-]+==[\w.!+]+[ ;]", line)]
+    assert_none(loose)
+    assert_none([line for line in requirements if "--hash=sha256:" not in line])
+
+
+def test_the_lock_of_the_application_is_the_same_for_every_python():
+    lines = (REPOSITORY / "app/requirements.txt").read_text().splitlines()
+    assert_none([line for line in lines if ";" in line.split("#")[0]])
+
+
+def test_secrets_are_ignored_by_git_in_every_inventory(run):
+    inventories = [path.name for path in (REPOSITORY / "inventories").iterdir() if path.is_dir()]
+    assert inventories
+    for name in [*inventories, "an-inventory-made-tomorrow"]:
+        answer = run("git", "check-ignore", f"inventories/{name}/secrets/postgres_password")
+        assert answer.returncode == 0, name
+    assert run("git", "ls-files", "inventories/*/secrets").stdout == ""
