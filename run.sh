@@ -1,6 +1,7 @@
 #!/bin/sh
 # The front door of PostDoDjango: makes the toolchain, then hands over to Ansible.
 set -eu
+caller=$PWD
 cd "$(dirname "$0")"
 
 usage() {
@@ -75,8 +76,10 @@ case "${1:-}" in
         ;;
     new)
         [ $# -eq 2 ] || fail 'say where the project goes: ./run.sh new PATH' 2
+        # Relative to where the caller stands, not to this project.
+        target=$(cd "$caller" && realpath -m -- "$2")
         toolchain
-        exec ansible-playbook playbooks/new.yml -i localhost, -e "new_path=$(realpath -m "$2")"
+        exec ansible-playbook playbooks/new.yml -i localhost, -e "{\"new_path\": \"$target\"}"
         ;;
     -h | --help | '')
         usage

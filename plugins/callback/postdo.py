@@ -17,7 +17,7 @@ short_description: one line per change, with its duration
 description:
   - Prints a line for each task that changed something, failed, or took longer than a second.
   - In a terminal the running task is shown with its elapsed seconds; in a pipe a task that takes
-    long says so every 20 seconds, so that neither is ever silent.
+    long says so from time to time, so that neither is ever silent.
   - The text of a debug task is printed as it is. With -v the output is that of Ansible's default.
 extends_documentation_fragment:
   - default_callback
@@ -29,10 +29,15 @@ options:
     default: false
     env: [{name: POSTDO_QUIET}]
     ini: [{section: callback_postdo, key: quiet}]
+  notice_seconds:
+    description: How often a task that takes long says so in a pipe.
+    type: int
+    default: 20
+    env: [{name: POSTDO_NOTICE_SECONDS}]
+    ini: [{section: callback_postdo, key: notice_seconds}]
 """
 
 _SLOW_SECONDS = 1.0
-_PIPE_NOTICE_SECONDS = 20
 
 # What happens often and matters rarely: shown with -v only.
 _VERBOSE_ONLY = (
@@ -76,7 +81,7 @@ class CallbackModule(Default):
             threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self):
-        told = 0
+        told, interval = 0, self.get_option("notice_seconds")
         while self._running.is_set():
             time.sleep(0.2)
             elapsed = int(time.monotonic() - self._task_begun)
@@ -84,9 +89,9 @@ class CallbackModule(Default):
                 # Unbuffered: a worker forked in this moment must not inherit a locked buffer.
                 if self._terminal and elapsed >= 1:
                     os.write(1, f"\r\x1b[K  … {self._task_name}  {elapsed} s".encode())
-                elif not self._terminal and elapsed // _PIPE_NOTICE_SECONDS > told:
+                elif not self._terminal and elapsed // interval > told:
                     os.write(1, f"  … {self._task_name}  {elapsed} s\n".encode())
-            told = elapsed // _PIPE_NOTICE_SECONDS
+            told = elapsed // interval
 
     def _verbose(self):
         return self._display.verbosity > 0
@@ -132,8 +137,12 @@ class CallbackModule(Default):
             super().v2_runner_on_ok(result)
             return
         outcome = result.result
-        if result.task.action in ("debug", "ansible.builtin.debug") and "msg" in outcome:
-            self._say(str(outcome["msg"]).rstrip())
+        if result.task.action in ("debug", "ansible.builtin.debug"):
+            for item in outcome.get("results") or [outcome]:
+                text = item.get("msg", "")
+                text = "\n".join(map(str, text)) if isinstance(text, list) else str(text)
+                if text:
+                    self._say(text.rstrip())
         elif self.get_option("quiet"):
             return
         elif outcome.get("changed"):
@@ -153,9 +162,10 @@ class CallbackModule(Default):
         outcome = result.result
         for item in [r for r in outcome.get("results") or [outcome] if r.get("failed", True)]:
             message = item.get("msg") or item.get("censored") or self._dump_results(item)
+            output = item.get("stderr") or item.get("module_stderr") or item.get("stdout")
             for line in str(message).splitlines():
                 self._say(f"           {line}", C.COLOR_ERROR)
-            for line in str(item.get("stderr") or item.get("stdout") or "").splitlines()[-12:]:
+            for line in str(output or "").splitlines()[-12:]:
                 self._say(f"           | {line}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result):

@@ -49,7 +49,7 @@ def _matches(path, content, uid):
     """Return whether a file has this content, owner and mode 0400."""
     try:
         status = os.stat(path)
-        with open(path, encoding="utf-8") as handle:
+        with open(path, encoding="utf-8", newline="") as handle:
             same = handle.read() == content
     except (FileNotFoundError, UnicodeDecodeError):
         return False
@@ -60,7 +60,7 @@ def _write(directory, name, content, uid):
     """Replace a file in one step."""
     descriptor, aside = tempfile.mkstemp(prefix=".new-", dir=directory)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
             handle.write(content)
             handle.flush()
             os.fchmod(handle.fileno(), 0o400)
@@ -83,6 +83,9 @@ def main():
         supports_check_mode=True,
     )
     path, uid, files = (module.params[key] for key in ("path", "uid", "files"))
+    for name, text in files.items():
+        if not isinstance(text, str):
+            module.fail_json(msg=f"The content of {name} is not a text: quote it where it is set.")
     present = set(os.listdir(path)) if os.path.isdir(path) else set()
     written = sorted(
         name for name, text in files.items() if not _matches(os.path.join(path, name), text, uid)
@@ -92,7 +95,8 @@ def main():
     guarded = status and status.st_uid == uid and status.st_mode & 0o777 == 0o500
     changed = bool(written or removed or not guarded)
     if changed and not module.check_mode:
-        os.makedirs(path, mode=0o755, exist_ok=True)
+        os.umask(0o066)
+        os.makedirs(path, exist_ok=True)
         os.chown(path, uid, -1)
         os.chmod(path, 0o500)
         for name in written:

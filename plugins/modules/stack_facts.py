@@ -40,6 +40,8 @@ stack_facts:
 
 def _docker(module, *arguments):
     """Return the lines that a docker command printed, or an empty list if it failed."""
+    if not shutil.which("docker"):
+        return []
     code, out, _error = module.run_command(["docker", *arguments])
     return out.splitlines() if code == 0 else []
 
