@@ -139,9 +139,9 @@ class CallbackModule(Default):
         outcome = result.result
         if result.task.action in ("debug", "ansible.builtin.debug"):
             for item in outcome.get("results") or [outcome]:
-                text = item.get("msg", "")
-                text = "\n".join(map(str, text)) if isinstance(text, list) else str(text)
-                if text:
+                if "msg" in item:
+                    text = item["msg"]
+                    text = "\n".join(map(str, text)) if isinstance(text, list) else str(text)
                     self._say(text.rstrip())
         elif self.get_option("quiet"):
             return
@@ -161,12 +161,11 @@ class CallbackModule(Default):
         self._line("failed", result, C.COLOR_ERROR)
         outcome = result.result
         for item in [r for r in outcome.get("results") or [outcome] if r.get("failed", True)]:
+            # What the failed program said is clearer than that it failed.
+            said = item.get("stderr") or item.get("module_stderr") or item.get("stdout")
             message = item.get("msg") or item.get("censored") or self._dump_results(item)
-            output = item.get("stderr") or item.get("module_stderr") or item.get("stdout")
-            for line in str(message).splitlines():
+            for line in str(said or message).strip().splitlines()[-20:]:
                 self._say(f"           {line}", C.COLOR_ERROR)
-            for line in str(output or "").splitlines()[-12:]:
-                self._say(f"           | {line}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result):
         if self._verbose():

@@ -31,7 +31,7 @@ RETURN = """
 stack_facts:
   description: >-
     root (bool), systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled, systemd's words), requests (bool, whether the Python library
-    is there), engine (version, empty where none answers; error; root; memory, bytes; cpus),
+    is there), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at; root; memory, bytes; cpus),
     containers, networks and volumes by name, images (the day each was made, by name:tag), ports (list of TCP ports
     in use, each with its addresses), disk_free (MiB where the engine keeps its data).
   type: dict
@@ -63,13 +63,14 @@ def _inspect(module, kind, prefix):
 def _engine(module):
     """Return what the engine says of itself; version is empty where none answers."""
     if not shutil.which("docker"):
-        return {"version": "", "error": "no docker command is installed"}
+        return {"version": "", "error": "no docker command is installed", "host": ""}
     code, out, error = module.run_command(["docker", "info", "--format", "{{json .}}"])
     info = json.loads(out) if code == 0 and out.strip() else {}
     problems = info.get("ServerErrors") or ([error.strip()] if error.strip() else [])
     return {
         "version": info.get("ServerVersion") or "",
         "error": "; ".join(problems),
+        "host": os.environ.get("DOCKER_HOST", ""),
         "root": info.get("DockerRootDir") or "",
         "memory": info.get("MemTotal") or 0,
         "cpus": info.get("NCPU") or 0,

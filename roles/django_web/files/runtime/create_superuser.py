@@ -1,7 +1,7 @@
 """Create the superuser named in the arguments, once; its password comes from a secret file.
 
-Prints "created" or "present". The password is in no argument and in no environment but this
-process's own, where Django's createsuperuser looks for it.
+Prints "created" or "present", or one line on stderr that says why not. The password is in no
+argument and in no environment but this process's own, where Django's createsuperuser looks for it.
 """
 
 import argparse
@@ -11,7 +11,27 @@ from pathlib import Path
 
 import django
 from django.contrib.auth import get_user_model
-from django.core.management import call_command
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError
+
+
+def create(asked):
+    """Return "created" or "present"; raise CommandError or OSError if it cannot be done."""
+    sys.path.insert(0, os.getcwd())
+    django.setup()
+    model = get_user_model()
+    if model._default_manager.filter(**{model.USERNAME_FIELD: asked.name}).exists():
+        return "present"
+    password = asked.password_file.read_text(encoding="utf-8").rstrip("\n")
+    if not password:
+        raise CommandError(f"{asked.password_file} is empty: set django_web_superuser_password.")
+    os.environ["DJANGO_SUPERUSER_PASSWORD"] = password
+    fields = {model.USERNAME_FIELD: asked.name}
+    if "email" in model.REQUIRED_FIELDS:
+        fields["email"] = asked.email
+    call_command("createsuperuser", interactive=False, verbosity=0, **fields)
+    return "created"
 
 
 def main():
@@ -20,19 +40,10 @@ def main():
     parser.add_argument("name")
     parser.add_argument("email")
     parser.add_argument("--password-file", type=Path, default="/run/secrets/superuser_password")
-    asked = parser.parse_args()
-    sys.path.insert(0, os.getcwd())
-    django.setup()
-    model = get_user_model()
-    if model._default_manager.filter(**{model.USERNAME_FIELD: asked.name}).exists():
-        print("present")
-        return
-    os.environ["DJANGO_SUPERUSER_PASSWORD"] = asked.password_file.read_text().rstrip("\n")
-    fields = {model.USERNAME_FIELD: asked.name}
-    if "email" in model.REQUIRED_FIELDS:
-        fields["email"] = asked.email
-    call_command("createsuperuser", interactive=False, verbosity=0, **fields)
-    print("created")
+    try:
+        print(create(parser.parse_args()))
+    except (CommandError, DatabaseError, ImproperlyConfigured, OSError) as error:
+        sys.exit(f"create_superuser.py: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

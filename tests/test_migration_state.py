@@ -1,0 +1,450 @@
+"""What the application's image says of migrations, on small projects over a real PostgreSQL.
+
+Needs Docker and a PostgreSQL image: the one named by POSTGRES_IMAGE, else the newest that the
+play made. Django comes from the application's own lock.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+
+import pytest
+from test_postgres_image import PASSWORD, Server, docker
+
+SETTINGS = """
+import os, pathlib
+SECRET_KEY = "x" * 5
+INSTALLED_APPS = os.environ["TEST_APPS"].split()
+AUTH_USER_MODEL = os.environ.get("TEST_USER_MODEL", "auth.User")
+ROOT_URLCONF = "settings"
+urlpatterns = []
+DATABASES = {"default": {
+    "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1",
+    "PORT": os.environ["TEST_PORT"], "NAME": os.environ["TEST_DATABASE"], "USER": "app",
+    "PASSWORD": pathlib.Path(os.environ["TEST_PASSWORD_FILE"]).read_text(),
+}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+"""
+
+FIELDS = {
+    "name": "models.CharField(max_length=50)",
+    "note": "models.CharField(max_length=50, null=True)",
+    "price": "models.DecimalField(max_digits=9, decimal_places=4)",
+    "count": "models.IntegerField(default=0)",
+    "text": "models.TextField(default='')",
+}
+UNCHANGED = {"written": [], "missing": [], "refused": "", "problems": []}
+
+
+def models(**changes):
+    """Return models.py with the fields above, some changed, added or (None) removed."""
+    fields = {name: field for name, field in (FIELDS | changes).items() if field}
+    lines = [f"    {name} = {field}" for name, field in fields.items()]
+    return "\n".join(["from django.db import models", "class Item(models.Model):", *lines, ""])
+
+
+@pytest.fixture(scope="session")
+def python(run, repository, tmp_path_factory):
+    """Return a Python that has what the application's lock says, and nothing else."""
+    place = tmp_path_factory.mktemp("django") / "venv"
+    lock = repository / "app/requirements.txt"
+    env = {"UV_SYSTEM_CERTS": "1"}
+    for command in (
+        ["uv", "venv", "--quiet", place],
+        ["uv", "pip", "install", "--quiet", "--python", place, "--require-hashes", "-r", lock],
+    ):
+        answer = run(*command, env=env)
+        assert answer.returncode == 0, answer.stderr
+    return place / "bin/python"
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Yield a server that is published on a port of the loopback, and prepared."""
+    image = os.environ.get("POSTGRES_IMAGE")
+    if not image:
+        found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "postdo/postgres").stdout
+        if not found:
+            pytest.fail("there is no PostgreSQL image: name one in POSTGRES_IMAGE")
+        image = found.split()[0]
+    server = Server(image)
+    try:
+        server.start(options=["--publish=127.0.0.1::5432"])
+        server.prepare("--createdb")
+        server.port = docker("port", server.name, "5432").stdout.strip().rsplit(":", 1)[1]
+        yield server
+    finally:
+        server.remove()
+
+
+class Project:
+    """A Django project with one application, shop, and a database that may be shared."""
+
+    def __init__(self, path, python, server, runtime):
+        self.path, self.python, self.runtime = path, python, runtime
+        self.server = server
+        self.env = {
+            "PATH": "/usr/bin:/bin",
+            "DJANGO_SETTINGS_MODULE": "settings",
+            # Compiled once for all tests, and not among the project's files.
+            "PYTHONPYCACHEPREFIX": str(python.parent.parent / "cache"),
+            "TEST_PORT": server.port,
+            "TEST_DATABASE": "app",
+            "TEST_APPS": "shop",
+            "TEST_PASSWORD_FILE": str(path / "password"),
+        }
+
+    def write(self, name, content):
+        """Write a file of the project."""
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_text(content)
+
+    def own_database(self):
+        """Give the project an empty database of its own."""
+        name = f"app_{uuid.uuid4().hex[:8]}"
+        self.server.sql(f"CREATE DATABASE {name} OWNER app")
+        self.env["TEST_DATABASE"] = name
+
+    def files(self):
+        """Return every file of the project with its content."""
+        found = (path for path in self.path.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.path)): path.read_text() for path in found}
+
+    def run(self, program, *arguments):
+        """Run one of the role's programs; its input stays open and never says anything."""
+        asking, answering = os.pipe()
+        try:
+            return subprocess.run(
+                [self.python, self.runtime / program, *arguments],
+                cwd=self.path,
+                env=self.env,
+                stdin=asking,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        finally:
+            os.close(asking)
+            os.close(answering)
+
+    def state(self, *arguments):
+        """Return what the look at the migrations printed, which must be one line."""
+        process = self.run("migration_state.py", *arguments)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.count("\n") == 1
+        return json.loads(process.stdout)
+
+    def manage(self, *arguments):
+        """Run a command of Django that must succeed; return its output."""
+        command = [self.python, "-m", "django", *arguments]
+        env = {**self.env, "PYTHONPATH": str(self.path)}
+        process = subprocess.run(
+            command, cwd=self.path, env=env, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory, python, postgres, repository):
+    """Return a project whose first migration is written."""
+    path = tmp_path_factory.mktemp("template") / "project"
+    project = Project(path, python, postgres, repository / "roles/django_web/files/runtime")
+    project.write("settings.py", SETTINGS)
+    project.write("password", PASSWORD)
+    project.write("shop/__init__.py", "")
+    project.write("shop/migrations/__init__.py", "")
+    project.write("shop/models.py", models())
+    project.manage("makemigrations", "--verbosity=0")
+    return project
+
+
+@pytest.fixture
+def project(template, tmp_path):
+    """Return a fresh copy of the project, over the database that all tests share."""
+    path = tmp_path / "project"
+    shutil.copytree(template.path, path)
+    return Project(path, template.python, template.server, template.runtime)
+
+
+# Changes of the models that lose nothing and raise no question, and the file they make.
+HARMLESS = {
+    "a field with a default": ({"extra": "models.IntegerField(default=1)"}, "0002_item_extra"),
+    "a field that may be null": ({"extra": "models.TextField(null=True)"}, "0002_item_extra"),
+    "a longer text": ({"name": "models.CharField(max_length=60)"}, "0002_alter_item_name"),
+    "any text": ({"name": "models.TextField()"}, "0002_alter_item_name"),
+    "a limit of forms": ({"text": "models.TextField(default='', max_length=9)"}, "0002_alter_item"),
+    "a larger number": ({"count": "models.BigIntegerField(default=0)"}, "0002_alter_item_count"),
+    "may be null": ({"name": "models.CharField(max_length=50, null=True)"}, "0002_alter_item_name"),
+}
+
+# Changes that a person must decide on, and what the reason must name.
+RISKY = {
+    "removed": ({"name": None}, "Remove field name from item"),
+    "renamed": ({"name": None, "title": FIELDS["name"]}, "Was item.name renamed to item.title"),
+    "not null, no default": ({"extra": "models.IntegerField()"}, "non-nullable field 'extra'"),
+    "null no more": ({"note": FIELDS["name"]}, "nullable field 'note'"),
+    "auto_now_add": ({"made": "models.DateField(auto_now_add=True)"}, "field 'made'"),
+    "unique callable": (
+        {"key": "models.UUIDField(default=__import__('uuid').uuid4, unique=True)"},
+        "unique field item.key",
+    ),
+    "shorter": ({"name": "models.CharField(max_length=9)"}, "Alter field name on item"),
+    "cut": ({"text": "models.CharField(max_length=9, default='')"}, "Alter field text on item"),
+    "rounded": (
+        {"price": "models.DecimalField(max_digits=9, decimal_places=2)"},
+        "Alter field price on item",
+    ),
+    "another type": ({"price": "models.IntegerField()"}, "Alter field price on item"),
+    "one of two": (
+        {"extra": "models.IntegerField(default=1)", "name": None},
+        "Remove field name from item",
+    ),
+}
+
+
+def test_a_new_model_gets_a_migration_which_is_listed_and_not_yet_applied(project):
+    shutil.rmtree(project.path / "shop/migrations")
+    project.write("shop/migrations/__init__.py", "")
+    state = project.state("--make")
+    assert state == UNCHANGED | {
+        "written": ["shop/migrations/0001_initial.py"],
+        "missing": ["shop"],
+        "unapplied": ["shop.0001_initial"],
+    }
+    assert "CreateModel" in (project.path / "shop/migrations/0001_initial.py").read_text()
+    assert project.state("--make") == UNCHANGED | {"unapplied": ["shop.0001_initial"]}
+
+
+def test_with_nothing_to_do_everything_is_empty(project):
+    project.own_database()
+    project.manage("migrate", "--verbosity=0")
+    before = project.files()
+    for arguments in ([], ["--make"]):
+        assert project.state(*arguments) == UNCHANGED | {"unapplied": []}
+    assert project.files() == before
+
+
+def test_unapplied_migrations_come_in_the_order_of_their_application(project):
+    project.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    project.state("--make")
+    assert project.state()["unapplied"] == ["shop.0001_initial", "shop.0002_item_extra"]
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_a_change_that_loses_nothing_is_written(project, change):
+    fields, name = HARMLESS[change]
+    project.write("shop/models.py", models(**fields))
+    state = project.state("--make")
+    assert state["refused"] == ""
+    assert state["missing"] == ["shop"]
+    (written,) = state["written"]
+    assert written.startswith(f"shop/migrations/{name}")
+    assert (project.path / written).exists()
+
+
+@pytest.mark.parametrize("change", RISKY)
+def test_a_change_that_a_person_must_decide_on_is_refused_and_not_written(project, change):
+    fields, reason = RISKY[change]
+    project.write("shop/models.py", models(**fields))
+    before = project.files()
+    state = project.state("--make")
+    assert reason in state["refused"]
+    assert "[y/N]" not in state["refused"]
+    assert "Please" not in state["refused"]
+    assert state["written"] == []
+    assert state["missing"] == ["shop"]
+    assert project.files() == before
+
+
+def test_a_removed_model_is_refused_and_not_written(project):
+    project.write("shop/models.py", "")
+    before = project.files()
+    state = project.state("--make")
+    assert "Delete model Item" in state["refused"]
+    assert (state["written"], state["missing"]) == ([], ["shop"])
+    assert project.files() == before
+
+
+def test_a_renamed_model_is_refused_and_not_written(project):
+    project.write("shop/models.py", models().replace("Item", "Article"))
+    before = project.files()
+    state = project.state("--make")
+    assert "Was the model shop.Item renamed to Article?" in state["refused"]
+    assert (state["written"], state["missing"]) == ([], ["shop"])
+    assert project.files() == before
+
+
+def test_every_reason_is_told_at_once(project):
+    project.write("shop/models.py", models(name=None, extra="models.IntegerField()"))
+    refused = project.state("--make")["refused"]
+    assert "Remove field name" in refused
+    assert "'extra'" in refused
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"extra": "models.IntegerField(default=1)"}, {"name": None}, {"e": "models.TextField()"}],
+    ids=["harmless", "removed", "question"],
+)
+def test_without_make_nothing_is_written_and_the_application_is_named_all_the_same(project, fields):
+    project.write("shop/models.py", models(**fields))
+    before = project.files()
+    state = project.state()
+    assert state["missing"] == ["shop"]
+    assert state["written"] == []
+    assert bool(state["refused"]) == ("extra" not in fields)
+    assert project.files() == before
+
+
+def test_two_last_migrations_are_a_reason_and_no_failure(project):
+    migration = (
+        "from django.db import migrations\nclass Migration(migrations.Migration):\n"
+        "    dependencies = [('shop', '0001_initial')]\n"
+    )
+    project.write("shop/migrations/0002_mine.py", migration)
+    project.write("shop/migrations/0002_yours.py", migration)
+    before = project.files()
+    state = project.state("--make")
+    assert "0002_mine, 0002_yours in shop" in state["refused"]
+    assert state["written"] == []
+    assert set(state["unapplied"]) == {"shop.0001_initial", "shop.0002_mine", "shop.0002_yours"}
+    assert project.files() == before
+
+
+def failure(process):
+    """Return the one line that a program said instead of doing its work."""
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr.count("\n") == 1, process.stderr
+    return process.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--make"], ["--deploy"]])
+def test_a_history_that_contradicts_itself_is_told_in_one_line(project, arguments):
+    project.own_database()
+    project.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    project.state("--make")
+    project.manage("migrate", "--verbosity=0")
+    database = project.env["TEST_DATABASE"]
+    project.server.sql("DELETE FROM django_migrations WHERE name = '0001_initial'", database)
+    said = failure(project.run("migration_state.py", *arguments))
+    assert said.startswith("migration_state.py: Migration shop.0002_item_extra is applied before")
+
+
+def test_a_migration_that_needs_a_missing_one_is_told_in_one_line(project):
+    (project.path / "shop/migrations/0001_initial.py").rename(
+        project.path / "shop/migrations/0001_another.py"
+    )
+    project.write(
+        "shop/migrations/0002_next.py",
+        "from django.db import migrations\nclass Migration(migrations.Migration):\n"
+        "    dependencies = [('shop', '0001_initial')]\n",
+    )
+    said = failure(project.run("migration_state.py", "--make"))
+    assert "'0001_initial'" in said
+
+
+def test_a_database_that_does_not_answer_is_told_in_one_line_without_the_password(project):
+    project.env["TEST_PORT"] = "1"
+    said = failure(project.run("migration_state.py", "--make"))
+    assert "Connection refused" in said
+    project.env["TEST_PORT"] = project.server.port
+    project.write("password", "Canary")
+    said = failure(project.run("migration_state.py"))
+    assert "password authentication failed" in said
+    assert "Canary" not in said
+
+
+def test_what_the_project_prints_itself_does_not_spoil_the_last_line(project):
+    project.write("shop/models.py", "print('hello from models')\n" + models())
+    process = project.run("migration_state.py", "--make")
+    assert process.returncode == 0
+    assert json.loads(process.stdout.splitlines()[-1])["refused"] == ""
+
+
+def test_the_deployment_checks_complaints_are_listed_if_they_are_asked_for(project):
+    assert project.state()["problems"] == []
+    problems = project.state("--deploy")["problems"]
+    for check in ("security.W009", "security.W020"):
+        (problem,) = [line for line in problems if check in line]
+        assert problem.startswith("?: (security.")
+        assert "\n" not in problem
+    project.write("settings.py", SETTINGS + f"SECRET_KEY = {os.urandom(40).hex()!r}\n")
+    assert not [line for line in project.state("--deploy")["problems"] if "W009" in line]
+
+
+# -- the superuser ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def users(project):
+    """Return a project with Django's users and an empty database that has their tables."""
+    project.own_database()
+    project.env["TEST_APPS"] = "django.contrib.contenttypes django.contrib.auth"
+    project.manage("migrate", "--verbosity=0")
+    project.write("secret", "Canary 4711\\ é\n")
+    return project
+
+
+def create(project, *, name="boss"):
+    """Run the program that makes the superuser."""
+    secret = f"--password-file={project.path}/secret"
+    return project.run("create_superuser.py", secret, name, "boss@example.org")
+
+
+def test_the_superuser_is_made_once_and_keeps_the_password_it_has(users):
+    process = create(users)
+    assert (process.stdout, process.stderr) == ("created\n", "")
+    users.write("secret", "another\n")
+    process = create(users)
+    assert (process.stdout, process.stderr) == ("present\n", "")
+    answer = users.manage(
+        "shell",
+        "--command=from django.contrib.auth.models import User; u = User.objects.get();"
+        " print(u.username, u.email, u.is_superuser, u.is_staff,"
+        " u.check_password('Canary 4711\\\\ é'), u.check_password('another'))",
+    )
+    assert "boss boss@example.org True True True False\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason"), [(None, "No such file"), ("", "is empty"), ("\n", "is empty")]
+)
+def test_a_superuser_without_a_password_is_not_made(users, secret, reason):
+    if secret is None:
+        (users.path / "secret").unlink()
+    else:
+        users.write("secret", secret)
+    said = failure(create(users))
+    assert said.startswith("create_superuser.py: ")
+    assert reason in said
+    database = users.env["TEST_DATABASE"]
+    assert users.server.sql("SELECT count(*) FROM auth_user", database) == "0"
+
+
+def test_a_user_model_that_wants_more_is_told_in_one_line_without_the_password(users):
+    users.write(
+        "shop/models.py",
+        "from django.contrib.auth.models import AbstractUser\nfrom django.db import models\n"
+        "class User(AbstractUser):\n    phone = models.CharField(max_length=9)\n"
+        "    REQUIRED_FIELDS = ['phone']\n",
+    )
+    shutil.rmtree(users.path / "shop/migrations")
+    users.write("shop/migrations/__init__.py", "")
+    users.own_database()
+    users.env |= {"TEST_APPS": users.env["TEST_APPS"] + " shop", "TEST_USER_MODEL": "shop.User"}
+    users.state("--make")
+    users.manage("migrate", "--verbosity=0")
+    said = failure(create(users))
+    assert "--phone" in said
+    assert "Canary" not in said
+
+
+def test_a_superuser_before_the_migrations_is_told_in_one_line(users):
+    users.own_database()
+    said = failure(create(users))
+    assert "auth_user" in said

@@ -1,0 +1,733 @@
+"""The project's own Ansible plugins, run by Ansible itself, against the real engine.
+
+Needs Docker, and root: the secrets belong to the users of containers.
+"""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import socket
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import uuid
+
+import pytest
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import init_plugin_loader, lookup_loader
+
+# -- the lookup build_context -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def build_context(repository):
+    """Return the lookup as a function of (parts, options) that returns the hash."""
+    with contextlib.suppress(ValueError):  # it was loaded before
+        init_plugin_loader()
+    lookup_loader.add_directory(str(repository / "plugins/lookup"))
+
+    def call(*parts, **options):
+        """Take each part as a directory, or as (src, dest)."""
+        parts = [part if isinstance(part, tuple) else (part, "") for part in parts]
+        terms = [{"src": str(src), "dest": dest} for src, dest in parts]
+        (found,) = lookup_loader.get("build_context").run(terms, variables={}, **options)
+        return found
+
+    return call
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Return a small build context."""
+    tree = tmp_path / "tree"
+    (tree / "app/static").mkdir(parents=True)
+    (tree / "Dockerfile").write_text("FROM scratch\n")
+    (tree / "app/models.py").write_text("answer = 42\n")
+    (tree / "app/static/site.css").write_text("b {}\n")
+    (tree / "app/run").write_text("#!/bin/sh\n")
+    (tree / "app/run").chmod(0o755)
+    return tree
+
+
+def packed(build_context, tmp_path, *parts, **options):
+    """Return the names of what is in the archive of a context."""
+    archive = tmp_path / "packed.tar"
+    build_context(*parts, archive=str(archive), **options)
+    with tarfile.open(archive) as tar:
+        return tar.getnames()
+
+
+def test_the_hash_is_twelve_hexadecimal_digits_and_the_same_for_a_copy(build_context, tree):
+    copy = tree.parent / "copy/elsewhere"
+    subprocess.run(["mkdir", "-p", copy.parent], check=True)
+    subprocess.run(["cp", "-R", tree, copy], check=True)  # without times
+    assert re.fullmatch("[0-9a-f]{12}", build_context(tree))
+    assert build_context(copy) == build_context(tree)
+
+
+def test_times_owners_and_irrelevant_modes_do_not_count(build_context, tree):
+    before = build_context(tree)
+    for path in tree.rglob("*"):
+        os.utime(path, (1, 1))
+        os.chown(path, 4711, 4711)
+    (tree / "app/models.py").chmod(0o600)
+    (tree / "app/run").chmod(0o700)
+    assert build_context(tree) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: (tree / "app/models.py").write_text("answer = 43\n"),
+        lambda tree: (tree / "app/models.py").chmod(0o755),
+        lambda tree: (tree / "app/run").chmod(0o644),
+        lambda tree: (tree / "app/models.py").rename(tree / "app/views.py"),
+        lambda tree: (tree / "app/new.py").touch(),
+        lambda tree: (tree / "app/run").unlink(),
+        lambda tree: (tree / "app/run").rename(tree / "run"),
+    ],
+    ids=["content", "made executable", "made plain", "renamed", "added", "removed", "moved"],
+)
+def test_every_change_of_the_tree_makes_another_hash(build_context, tree, change):
+    before = build_context(tree)
+    change(tree)
+    assert build_context(tree) != before
+
+
+def test_bytes_that_move_from_one_file_to_the_next_make_another_hash(build_context, tree):
+    (tree / "a").write_text("12")
+    (tree / "b").write_text("3")
+    before = build_context(tree)
+    (tree / "a").write_text("1")
+    (tree / "b").write_text("23")
+    assert build_context(tree) != before
+
+
+def test_the_text_counts(build_context, tree):
+    hashes = {build_context(tree, text=text) for text in ("", "a", "b", ["a"], {"a": "b"})}
+    assert len(hashes) == 5
+    assert build_context(tree, text="a") == build_context(tree, text="a")
+
+
+def test_what_is_excluded_is_neither_hashed_nor_packed(build_context, tree, tmp_path):
+    before = build_context(tree)
+    (tree / "app/__pycache__").mkdir()
+    (tree / "app/__pycache__/models.pyc").write_text("x")
+    (tree / "notes.md").write_text("x")
+    assert build_context(tree) != before
+    exclude = ["**/__pycache__", "*.md"]
+    assert build_context(tree, exclude=exclude) == before
+    names = packed(build_context, tmp_path, tree, exclude=exclude)
+    assert names == ["Dockerfile", "app/models.py", "app/run", "app/static/site.css"]
+
+
+def test_dockerignore_is_respected_with_its_comments_and_its_exceptions(
+    build_context, tree, tmp_path
+):
+    for name in ("a.log", "keep.log", "secret.env"):
+        (tree / "app" / name).write_text("x")
+    ignore = "# *.py is not ignored\n\n  app/*.log  \n!app/keep.log\nsecret.env\n**/*.env\n"
+    (tree / ".dockerignore").write_text(ignore)
+    names = packed(build_context, tmp_path, tree)
+    assert "app/keep.log" in names
+    assert "app/models.py" in names
+    assert {"app/a.log", "app/secret.env"}.isdisjoint(names)
+    before = build_context(tree)
+    (tree / "app/a.log").write_text("more")
+    assert build_context(tree) == before
+    (tree / "app/keep.log").write_text("more")
+    assert build_context(tree) != before
+
+
+def test_a_directory_is_excluded_with_all_that_is_in_it_but_for_exceptions(
+    build_context, tree, tmp_path
+):
+    exclude = ["app", "!app/static/site.css"]
+    names = packed(build_context, tmp_path, tree, exclude=exclude)
+    assert names == ["Dockerfile", "app/static/site.css"]
+
+
+def test_a_link_is_packed_as_a_link_and_its_target_counts(build_context, tree, tmp_path):
+    (tree / "link").symlink_to("app/models.py")
+    (tree / "folder").symlink_to("app")
+    (tree / "dangling").symlink_to("nowhere")
+    before = build_context(tree)
+    archive = tmp_path / "packed.tar"
+    assert build_context(tree, archive=str(archive)) == before
+    with tarfile.open(archive) as tar:
+        links = {member.name: member.linkname for member in tar if member.issym()}
+        assert not [name for name in tar.getnames() if name.startswith("folder/")]
+    assert links == {"link": "app/models.py", "folder": "app", "dangling": "nowhere"}
+    (tree / "link").unlink()
+    (tree / "link").symlink_to("app/run")
+    assert build_context(tree) != before
+    (tree / "link").unlink()
+    (tree / "link").write_text("app/models.py")  # a file that says what the link said
+    assert build_context(tree) != before
+
+
+def test_the_archive_is_the_same_every_time_and_holds_what_was_hashed(
+    build_context, tree, tmp_path
+):
+    first, second = tmp_path / "made/for/it/1.tar", tmp_path / "2.tar"
+    build_context(tree, archive=str(first))
+    for path in tree.rglob("*"):
+        os.utime(path, (1, 1))
+        os.chown(path, 4711, 4711)
+    build_context(tree, archive=str(second))
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as tar:
+        files = {m.name: (m.mode, tar.extractfile(m).read().decode()) for m in tar}
+    assert files == {
+        "Dockerfile": (0o644, "FROM scratch\n"),
+        "app/models.py": (0o644, "answer = 42\n"),
+        "app/run": (0o755, "#!/bin/sh\n"),
+        "app/static/site.css": (0o644, "b {}\n"),
+    }
+    copy = tmp_path / "unpacked"
+    subprocess.run(["mkdir", copy], check=True)
+    subprocess.run(["tar", "-xf", first, "-C", copy], check=True)
+    assert build_context(copy) == build_context(tree)
+
+
+def test_parts_have_their_places_and_a_later_one_wins(build_context, tree, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("x")
+    names = packed(build_context, tmp_path, (tree, "source"), (other, "in/place"), (other, ""))
+    assert "source/app/run" in names
+    assert "in/place" in names
+    assert "other.txt" in names
+    replaced = build_context(tree, (other, "Dockerfile"))
+    assert replaced != build_context((other, "Dockerfile"), tree)
+    (tree / "Dockerfile").write_text("x")
+    assert build_context(tree) == replaced
+
+
+def test_a_missing_part_is_an_error_that_names_it(build_context, tree, tmp_path):
+    with pytest.raises(AnsibleLookupError, match=re.escape(f"{tmp_path}/gone does not exist")):
+        build_context(tree, tmp_path / "gone")
+
+
+def test_a_playbook_finds_the_lookup_by_the_configuration(build_context, tree, run):
+    expression = "{{ lookup('build_context', {'src': '%s'}, text='x') }}" % tree  # noqa: UP031
+    answer = run("ansible", "localhost", "-m", "debug", "-a", f"msg={expression}", "-v")
+    assert build_context(tree, text="x") in answer.stdout
+
+
+# -- the module secret_directory ----------------------------------------------------------------
+
+UID = 15432
+CANARY = "Canary-4711 \\ \"'$x"
+
+
+@pytest.fixture
+def module(repository):
+    """Return a function that runs one of the project's modules as Ansible's transport would."""
+
+    def call(module, *, env=None, check=False, **arguments):
+        arguments["_ansible_check_mode"] = check
+        process = subprocess.run(
+            [sys.executable, repository / f"plugins/modules/{module}.py"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert process.stdout.strip(), process.stderr
+        return json.loads(process.stdout)
+
+    return call
+
+
+@pytest.fixture
+def secrets(module, tmp_path):
+    """Return (the directory, which is not made yet; a function that has it hold some files)."""
+    if os.geteuid() != 0:
+        pytest.fail("these tests give files to other users: run them as root")
+    path = tmp_path / "made/for/it"
+
+    def keep(check=False, uid=UID, **files):
+        return module("secret_directory", path=str(path), uid=uid, files=files, check=check)
+
+    return path, keep
+
+
+def picture(path):
+    """Return (content, mode, owner, number and time of the inode) of what is in a directory."""
+    found = {}
+    for file in [path, *path.rglob("*")] if path.exists() else []:
+        status = file.stat()
+        content = file.read_bytes() if file.is_file() else None
+        found[file.name] = (content, status.st_mode, status.st_uid, status.st_ino, status.st_ctime)
+    return found
+
+
+def mode(path):
+    return oct(stat.S_IMODE(path.stat().st_mode))
+
+
+def test_secrets_are_readable_by_their_user_and_by_nobody_else(secrets):
+    path, keep = secrets
+    answer = keep(a=CANARY, b="é\nsecond line\r\n")
+    assert answer["changed"] is True
+    assert answer["written"] == ["a", "b"]
+    assert (path / "a").read_text() == CANARY
+    assert (path / "b").read_bytes() == "é\nsecond line\r\n".encode()
+    assert [mode(path / name) for name in ("a", "b")] == ["0o400", "0o400"]
+    assert mode(path) == "0o500"
+    assert {file.stat().st_uid for file in (path, path / "a", path / "b")} == {UID}
+    others = [mode(parent) for parent in (path.parent, path.parent.parent)]
+    assert others == ["0o711", "0o711"]  # nobody but root lists them
+
+
+def test_a_second_run_changes_nothing(secrets):
+    path, keep = secrets
+    files = {"a": CANARY, "lines": "1\r\n2\n", "empty": ""}
+    first = keep(**files)
+    before = picture(path)
+    second = keep(**files)
+    assert (second["changed"], second["written"], second["removed"]) == (False, [], [])
+    assert second["modified"] == first["modified"]
+    assert picture(path) == before
+
+
+def test_only_what_differs_is_written_and_what_is_not_listed_is_removed(secrets):
+    path, keep = secrets
+    first = keep(a="1", b="2", c="3")
+    kept = (path / "b").stat().st_ino
+    (path / ".new-left-by-a-power-cut").write_text("1")
+    time.sleep(0.01)
+    answer = keep(a="changed", b="2")
+    assert (answer["written"], answer["removed"]) == (["a"], [".new-left-by-a-power-cut", "c"])
+    assert sorted(file.name for file in path.iterdir()) == ["a", "b"]
+    assert (path / "a").read_text() == "changed"
+    assert (path / "b").stat().st_ino == kept
+    assert answer["modified"] > first["modified"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "a").chmod(0o444),
+        lambda path: os.chown(path / "a", 0, -1),
+        lambda path: (path / "a").write_text("other"),
+        lambda path: (path / "a").write_bytes(b"\xff\xfe"),
+        lambda path: (path / "a").unlink(),
+        lambda path: path.chmod(0o755),
+        lambda path: os.chown(path, 0, -1),
+    ],
+    ids=["mode", "owner", "content", "no text", "gone", "folder's mode", "folder's owner"],
+)
+def test_what_somebody_changed_is_put_right(secrets, damage):
+    path, keep = secrets
+    keep(a=CANARY)
+    damage(path)
+    assert keep(a=CANARY)["changed"] is True
+    assert (path / "a").read_text() == CANARY
+    assert (mode(path / "a"), mode(path)) == ("0o400", "0o500")
+    assert (path / "a").stat().st_uid == path.stat().st_uid == UID
+    assert keep(a=CANARY)["changed"] is False
+
+
+def test_another_user_gets_the_files(secrets):
+    path, keep = secrets
+    keep(a=CANARY)
+    assert keep(uid=18000, a=CANARY)["changed"] is True
+    assert (path / "a").stat().st_uid == path.stat().st_uid == 18000
+
+
+def test_a_reader_sees_the_old_or_the_new_secret_and_never_a_part(secrets):
+    path, keep = secrets
+    old, new = "o" * 200_000, "n" * 200_000
+    keep(a=old)
+    with (path / "a").open() as before:
+        seen, done = set(), threading.Event()
+
+        def read():
+            while not done.is_set():
+                seen.add((path / "a").read_text())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        keep(a=new)
+        done.set()
+        reader.join()
+        assert before.read() == old  # replaced, not written over
+    assert seen <= {old, new}
+    assert old in seen
+    assert (path / "a").read_text() == new
+
+
+def test_check_mode_says_what_it_would_do_and_does_nothing(secrets):
+    path, keep = secrets
+    answer = keep(check=True, a=CANARY)
+    assert (answer["changed"], answer["written"]) == (True, ["a"])
+    assert not path.exists()
+    assert not path.parent.exists()
+    keep(a="1", b="2")
+    before = picture(path)
+    answer = keep(check=True, a="other")
+    assert (answer["changed"], answer["written"], answer["removed"]) == (True, ["a"], ["b"])
+    assert picture(path) == before
+    assert keep(check=True, a="1", b="2")["changed"] is False
+
+
+def test_a_secret_that_is_not_a_text_is_refused_by_name(secrets):
+    path, keep = secrets
+    answer = keep(a="text", pin=815471)
+    assert answer["failed"] is True
+    assert "pin" in answer["msg"]
+    assert "815471" not in json.dumps(answer)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("how", [[], ["--check", "--diff"]], ids=["run", "check"])
+def test_ansible_never_shows_a_secret_however_talkative_it_is(run, tmp_path, how):
+    variables = tmp_path / "variables.json"
+    arguments = {"path": str(tmp_path / "kept"), "uid": UID, "files": {"a": "Canary-4711"}}
+    variables.write_text(json.dumps(arguments))
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(
+        "- hosts: localhost\n  tasks:\n    - secret_directory:\n"
+        '        path: "{{ path }}"\n        uid: "{{ uid }}"\n        files: "{{ files }}"\n'
+    )
+    command = ["ansible-playbook", playbook, "-i", "localhost,", "-c", "local", "-vvv"]
+    command += ["-e", f"@{variables}", "-e", "ansible_become=no", *how]
+    answer = run(*command, env={"ANSIBLE_PYTHON_INTERPRETER": sys.executable})
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "'written': ['a']" in answer.stdout or '"a"' in answer.stdout
+    assert "Canary" not in answer.stdout + answer.stderr
+
+
+# -- the module stack_facts ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """Yield the prefix of a volume, a network and a container that were never started."""
+    prefix = f"facts{uuid.uuid4().hex[:8]}"
+    image = f"{prefix}/image:1"
+
+    def docker(*arguments, **options):
+        options = {"capture_output": True, "text": True, "check": True, **options}
+        return subprocess.run(["docker", *arguments], **options).stdout.strip()  # noqa: PLW1510
+
+    try:
+        docker("import", "--change", "CMD true", "-", image, input="", text=True)
+        docker("network", "create", f"{prefix}-data")
+        docker("volume", "create", "--label", f"test={prefix}", f"{prefix}-db-data")
+        docker("volume", "create", f"{prefix}other-data")
+        docker(
+            *("create", "--name", f"{prefix}-web", "--label", f"test={prefix}"),
+            *("--publish", "127.0.0.1:49871:80", "--publish", "127.0.0.1:49870:81", image, "true"),
+        )
+        yield prefix, docker
+    finally:
+        for words in (
+            ("rm", "--force", f"{prefix}-web"),
+            ("volume", "rm", "--force", f"{prefix}-db-data", f"{prefix}other-data"),
+            ("network", "rm", f"{prefix}-data"),
+            ("rmi", "--force", image),
+        ):
+            docker(*words, check=False)
+
+
+def facts(module, prefix, **options):
+    answer = module("stack_facts", name=prefix, prefix=prefix, **options)
+    assert answer["changed"] is False
+    return answer["ansible_facts"]["stack_facts"]
+
+
+def test_facts_tell_of_the_objects_of_one_environment_and_of_no_other(module, stack):
+    prefix, docker = stack
+    found = facts(module, prefix)
+    assert set(found["containers"]) == {f"{prefix}-web"}
+    assert set(found["volumes"]) == {f"{prefix}-db-data"}  # not the one of the longer prefix
+    assert found["networks"] == [f"{prefix}-data"]
+    assert set(found["images"]) == {f"{prefix}/image:1"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["images"][f"{prefix}/image:1"])
+    container = found["containers"][f"{prefix}-web"]
+    assert container["image"] == f"{prefix}/image:1"
+    assert container["status"] == "created"
+    assert container["health"] == ""
+    assert container["ports"] == [49870, 49871]
+    assert container["labels"] == {"test": prefix}
+    assert found["volumes"][f"{prefix}-db-data"]["labels"] == {"test": prefix}
+    assert found["engine"]["version"] == docker("version", "--format", "{{.Server.Version}}")
+    assert found["engine"]["cpus"] == os.cpu_count()
+    assert found["engine"]["error"] == ""
+    assert found["disk_free"] > 0
+
+
+def test_facts_tell_the_version_of_the_cluster_in_a_volume(module, stack):
+    prefix, docker = stack
+    if os.geteuid() != 0:
+        pytest.fail("volumes are root's: run these tests as root")
+    path = docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{prefix}-db-data")
+    assert facts(module, prefix)["volumes"][f"{prefix}-db-data"]["postgres_major"] == ""
+    os.makedirs(f"{path}/pgdata")
+    with open(f"{path}/pgdata/PG_VERSION", "w", encoding="ascii") as file:
+        file.write("17\n")
+    assert facts(module, prefix)["volumes"][f"{prefix}-db-data"]["postgres_major"] == "17"
+
+
+def test_facts_tell_who_listens_at_which_address(module):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as four,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
+    ):
+        four_port, six_port = (server.getsockname()[1] for server in (four, six))
+        ports = facts(module, "nothing")["ports"]
+    assert ports[str(four_port)] == ["127.0.0.1"]
+    assert ports[str(six_port)] == ["::1"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_facts_change_nothing_in_check_mode_or_without(module, stack, check):
+    prefix, docker = stack
+    listings = [("ps", "-a"), ("volume", "ls"), ("network", "ls")]
+    names = [docker(*words, "--filter", f"name={prefix}", "--format", "x") for words in listings]
+    assert set(facts(module, prefix, check=check)["containers"]) == {f"{prefix}-web"}
+    assert names == [
+        docker(*words, "--filter", f"name={prefix}", "--format", "x") for words in listings
+    ]
+
+
+def test_without_an_engine_the_facts_say_so_and_the_rest_is_there(module, stack, tmp_path):
+    prefix, _docker = stack
+    found = facts(module, prefix, env={"DOCKER_HOST": f"unix://{tmp_path}/no.sock"})
+    assert found["engine"]["version"] == ""
+    assert "no.sock" in found["engine"]["error"]
+    empty = [found[kind] for kind in ("containers", "networks", "volumes", "images")]
+    assert not any(empty)
+    assert found["ports"]
+    assert found["disk_free"] > 0
+
+
+def test_without_a_docker_command_the_facts_say_so(module, tmp_path):
+    found = facts(module, "nothing", env={"PATH": str(tmp_path)})
+    assert found["engine"]["version"] == ""
+    assert found["engine"]["error"] == "no docker command is installed"
+    assert found["containers"] == {}
+
+
+# -- the callback postdo ------------------------------------------------------------------------
+
+PLAYBOOK = """
+- name: The play that works
+  hosts: localhost
+  tasks:
+    - name: Change something
+      set_fact: {a: b}
+      changed_when: true
+    - name: Change nothing
+      set_fact: {a: b}
+    - name: Skip something
+      set_fact: {a: b}
+      when: false
+    - name: Say something
+      debug: {msg: "  plain text,\\n  as it is"}
+    - name: Say several things
+      debug: {msg: "said of {{ item }}"}
+      loop: [one, two]
+    - name: Say a list
+      debug: {msg: [first line, second line]}
+    - name: Take long
+      command: sleep {{ seconds | default(2.4) }}
+      changed_when: false
+    - name: Fail unimportantly
+      fail: {msg: never mind}
+      ignore_errors: true
+
+- name: The play in which nothing happens
+  hosts: localhost
+  tasks:
+    - name: Change nothing again
+      set_fact: {a: b}
+"""
+
+FAILING = """
+- name: The play that fails
+  hosts: localhost
+  tasks:
+    - name: Check the variable
+      fail: {msg: "port is 99999.\\nRemedy: a port below 65536."}
+      when: reason == "message"
+    - name: Run the program
+      command: sh -c "echo on stdout; echo on stderr >&2; exit 3"
+      when: reason == "program"
+    - name: Run a module without its Python
+      ping:
+      vars: {ansible_python_interpreter: /nowhere/python}
+      when: reason == "interpreter"
+    - name: Run all of them
+      command: sh -c "echo number {{ item }} >&2; exit {{ item }}"
+      loop: [0, 7]
+      when: reason == "loop"
+"""
+
+
+@pytest.fixture(scope="module")
+def playbook(run, tmp_path_factory):
+    """Return a function that runs a playbook, given as text, in a pipe or by another runner."""
+
+    def call(text, *arguments, run=run, **env):
+        path = tmp_path_factory.mktemp("playbook") / "playbook.yml"
+        path.write_text(text)
+        command = ["ansible-playbook", path, "-i", "localhost,", "-c", "local"]
+        env = {"POSTDO_QUIET": "false", "ANSIBLE_PYTHON_INTERPRETER": sys.executable, **env}
+        return run(*command, "-e", "ansible_become=no", *arguments, env=env)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def output(playbook):
+    """Return what the playbook that works printed in a pipe, its long tasks telling each second."""
+    answer = playbook(PLAYBOOK, POSTDO_NOTICE_SECONDS="1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def test_a_change_is_a_line_with_its_duration_below_the_name_of_its_play(output):
+    lines = output.splitlines()
+    assert [line for line in lines if re.fullmatch(r"  changed  Change something  \d+\.\d s", line)]
+    assert lines.count("The play that works") == 1
+    first = next(number for number, line in enumerate(lines) if line.startswith("  changed "))
+    assert "The play that works" in lines[:first]
+
+
+def test_what_changed_nothing_is_hidden_unless_it_took_long(output):
+    for hidden in ("Change nothing", "Skip something", "The play in which nothing", "Say"):
+        assert hidden not in output
+    assert re.search(r"^  ok       Take long  [2-9]\.\d s$", output, re.MULTILINE)
+
+
+def test_an_ignored_failure_is_hidden(output):
+    assert "unimportantly" not in output
+
+
+def test_the_text_of_a_debug_task_is_plain(output):
+    for text in ("  plain text,\n  as it is\n", "said of one\nsaid of two\n"):
+        assert text in output
+    assert "first line\nsecond line\n" in output
+    assert "All items completed" not in output
+
+
+def test_a_long_task_announces_itself_in_a_pipe_before_it_ends(output):
+    assert re.findall(r"^  … Take long  (\d) s$", output, re.MULTILINE)[:2] == ["1", "2"]
+    assert output.index("… Take long  2 s") < output.index("ok       Take long")
+    assert "\x1b" not in output
+    assert "\r" not in output
+
+
+def test_the_recap_counts_the_changes_of_each_host(output):
+    recap = output[output.index("PLAY RECAP") :].splitlines()
+    assert re.fullmatch(r"PLAY RECAP  \d+ tasks in \d+\.\d s", recap[0])
+    assert recap[1] == "localhost : ok=8 changed=1 unreachable=0 failed=0 skipped=1"
+
+
+def test_every_line_of_a_pipe_arrives_when_it_is_written(playbook):
+    times = {}
+
+    def live(*command, env, **_options):
+        path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, "PATH": path, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            times[line.strip().split("  ")[0]] = time.monotonic()
+        return process.wait()
+
+    text = "- hosts: localhost\n  tasks:\n    - debug: {msg: early}\n"
+    text += "    - command: sleep 1.5\n    - debug: {msg: late}\n"
+    assert playbook(text, run=live) == 0
+    assert times["late"] - times["early"] > 1.4
+
+
+@pytest.mark.parametrize(
+    ("reason", "task", "told"),
+    [
+        ("message", "Check the variable", ["port is 99999.", "Remedy: a port below 65536."]),
+        ("program", "Run the program", ["non-zero return code", "| on stderr"]),
+        ("loop", "Run all of them", ["non-zero return code", "| number 7"]),
+        ("interpreter", "Run a module without its Python", ["| .*/nowhere/python.*"]),
+    ],
+)
+def test_a_failure_is_told_in_plain_lines(playbook, reason, task, told):
+    answer = playbook(FAILING, "-e", f"reason={reason}")
+    assert answer.returncode == 2
+    assert re.search(rf"^  failed   {task}  \d+\.\d s$", answer.stdout, re.MULTILINE)
+    for line in told:
+        line = line.replace("|", r"\|", 1)
+        assert re.search(rf"^           {line}$", answer.stdout, re.MULTILINE), answer.stdout
+    assert "number 0" not in answer.stdout
+    assert "{" not in answer.stdout
+    assert "failed=1" in answer.stdout
+
+
+def test_quiet_prints_the_text_of_debug_tasks_and_nothing_else(playbook):
+    answer = playbook(PLAYBOOK, "-e", "seconds=1.5", POSTDO_QUIET="true", POSTDO_NOTICE_SECONDS="1")
+    assert answer.stdout == (
+        "  plain text,\n  as it is\nsaid of one\nsaid of two\nfirst line\nsecond line\n"
+    )
+
+
+def test_quiet_still_tells_of_a_failure(playbook):
+    answer = playbook(FAILING, "-e", "reason=message", POSTDO_QUIET="true")
+    assert "Remedy: a port below 65536." in answer.stdout
+
+
+def test_with_v_the_output_is_the_default_one(playbook):
+    answer = playbook(PLAYBOOK, "-v", "-e", "seconds=0")
+    for text in (
+        "TASK [Change nothing]",
+        "ok: [localhost]",
+        "skipping: [localhost]",
+        "...ignoring",
+    ):
+        assert text in answer.stdout
+    assert "  changed  " not in answer.stdout
+    assert re.search("^localhost +: ok=8 +changed=1 ", answer.stdout, re.MULTILINE)
+
+
+def test_in_a_terminal_the_running_task_is_shown_with_its_seconds(playbook):
+    seen = bytearray()
+
+    def terminal(*command, env, **_options):
+        """Run a command in a pseudo-terminal of its own; keep what it shows."""
+        ours, theirs = pty.openpty()
+        path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, "TERM": "xterm", "PATH": path, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # how Linux says that nobody has the terminal open
+            while part := os.read(ours, 65536):
+                seen.extend(part)
+        os.close(ours)
+        return process.wait()
+
+    assert playbook(PLAYBOOK, run=terminal) == 0
+    shown = seen.decode()
+    assert re.findall(r"\r\x1b\[K  … Take long  (\d) s", shown)[0] == "1"
+    assert "  … Take long  2 s" in shown
+    assert "… Change something" not in shown
+    # The line is wiped before the next one: it does not stay on the screen.
+    before, _found, _after = shown.partition("ok       Take long")
+    assert before.rindex("\r\x1b[K") > before.rindex("… Take long")
