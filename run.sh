@@ -53,14 +53,16 @@ bundle=/etc/ssl/certs/ca-certificates.crt
 if [ -r "$bundle" ]; then
     export PIP_CERT="${PIP_CERT:-$bundle}" SSL_CERT_FILE="${SSL_CERT_FILE:-$bundle}"
 fi
-export LC_ALL=C.UTF-8 UV_SYSTEM_CERTS=1 PATH="$PWD/.venv/bin:$PATH"
+export LC_ALL=C.UTF-8 UV_SYSTEM_CERTS=1 ANSIBLE_CONFIG="$PWD/ansible.cfg" PATH="$PWD/.venv/bin:$PATH"
 
 play() {
     book=$1 inventory=$2
     shift 2
     # Without root, sudo is asked for its password once, if it wants one.
-    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
-        set -- --ask-become-pass "$@"
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null ||
+            fail 'root is needed for the engine and the secrets: run this as root, or install sudo.'
+        sudo -n true 2>/dev/null || set -- --ask-become-pass "$@"
     fi
     ansible-playbook "$book" -i "inventories/$inventory" "$@"
 }

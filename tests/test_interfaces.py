@@ -59,7 +59,8 @@ def project_files():
 
 def assert_none(found):
     """Fail with what was found, a line each; pytest alone would cut a list short."""
-    assert not found, "\n" + "\n".join(sorted(found))
+    found = sorted(found)
+    assert not found, "\n" + "\n".join(found)
 
 
 def findings(pattern):

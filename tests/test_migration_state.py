@@ -101,11 +101,12 @@ class Project:
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
         (self.path / name).write_text(content)
 
-    def own_database(self):
-        """Give the project an empty database of its own."""
+    def own_database(self, template="template1"):
+        """Give the project a database of its own, empty or a copy; return its name."""
         name = f"app_{uuid.uuid4().hex[:8]}"
-        self.server.sql(f"CREATE DATABASE {name} OWNER app")
+        self.server.sql(f"CREATE DATABASE {name} OWNER app TEMPLATE {template}")
         self.env["TEST_DATABASE"] = name
+        return name
 
     def files(self):
         """Return every file of the project with its content."""
@@ -380,12 +381,24 @@ def test_the_deployment_checks_complaints_are_listed_if_they_are_asked_for(proje
 # -- the superuser ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def users(project):
-    """Return a project with Django's users and an empty database that has their tables."""
-    project.own_database()
-    project.env["TEST_APPS"] = "django.contrib.contenttypes django.contrib.auth"
+USERS = "django.contrib.contenttypes django.contrib.auth"
+
+
+@pytest.fixture(scope="module")
+def users_database(template):
+    """Return the name of a database that has the tables of Django's users, to be copied."""
+    project = Project(template.path, template.python, template.server, template.runtime)
+    project.env["TEST_APPS"] = USERS
+    name = project.own_database()
     project.manage("migrate", "--verbosity=0")
+    return name
+
+
+@pytest.fixture
+def users(project, users_database):
+    """Return a project with Django's users and a database that has none yet."""
+    project.own_database(users_database)
+    project.env["TEST_APPS"] = USERS
     project.write("secret", "Canary 4711\\ é\n")
     return project
 

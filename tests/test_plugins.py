@@ -225,7 +225,7 @@ UID = 15432
 CANARY = "Canary-4711 \\ \"'$x"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def module(repository):
     """Return a function that runs one of the project's modules as Ansible's transport would."""
 
@@ -660,9 +660,9 @@ def test_every_line_of_a_pipe_arrives_when_it_is_written(playbook):
     ("reason", "task", "told"),
     [
         ("message", "Check the variable", ["port is 99999.", "Remedy: a port below 65536."]),
-        ("program", "Run the program", ["non-zero return code", "| on stderr"]),
-        ("loop", "Run all of them", ["non-zero return code", "| number 7"]),
-        ("interpreter", "Run a module without its Python", ["| .*/nowhere/python.*"]),
+        ("program", "Run the program", ["on stderr"]),
+        ("loop", "Run all of them", ["number 7"]),
+        ("interpreter", "Run a module without its Python", [r"(\| )?.*/nowhere/python.*"]),
     ],
 )
 def test_a_failure_is_told_in_plain_lines(playbook, reason, task, told):
@@ -670,9 +670,9 @@ def test_a_failure_is_told_in_plain_lines(playbook, reason, task, told):
     assert answer.returncode == 2
     assert re.search(rf"^  failed   {task}  \d+\.\d s$", answer.stdout, re.MULTILINE)
     for line in told:
-        line = line.replace("|", r"\|", 1)
         assert re.search(rf"^           {line}$", answer.stdout, re.MULTILINE), answer.stdout
     assert "number 0" not in answer.stdout
+    assert "non-zero return code" not in answer.stdout  # the program's own words say more
     assert "{" not in answer.stdout
     assert "failed=1" in answer.stdout
 
