@@ -18,7 +18,7 @@ description:
   - Prints a line for each task that changed something, failed, or took longer than a second.
   - In a terminal the running task is shown with its elapsed seconds; in a pipe a task that takes
     long says so from time to time, so that neither is ever silent.
-  - The text of a debug task is printed as it is. With -v the output is that of Ansible's default.
+  - The text of a debug task is printed as it is. With -v every task is shown as in the output that is the default of Ansible.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback

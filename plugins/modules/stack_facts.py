@@ -56,7 +56,9 @@ def _inspect(module, kind, prefix):
     names = [name for name in _docker(module, *listing) if name.startswith(prefix + "-")]
     if not names:
         return {}
-    found = json.loads("\n".join(_docker(module, "inspect", "--type", kind, *names)) or "[]")
+    # What vanished meanwhile makes the command fail; the others are printed all the same.
+    _code, out, _error = module.run_command(["docker", "inspect", "--type", kind, *names])
+    found = json.loads(out or "[]")
     return {item["Name"].lstrip("/"): item for item in found}
 
 
