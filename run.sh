@@ -11,9 +11,10 @@ Usage: ./run.sh ENVIRONMENT [OPERATION] [ARGUMENTS for ansible-playbook ...]
   -0, prod    production
   -1, dev     development, the application in a container
   -2, host    development, the application on this host, with reload (Ctrl-C ends it)
+  NAME        an environment of your own, in inventories/NAME
 
-  OPERATION   one of the playbooks: status, logs, update, teardown; without one the
-              environment is brought up. For example: ./run.sh -0 status
+  OPERATION   one of the playbooks: status, logs, update, images, teardown; without
+              one the environment is brought up. For example: ./run.sh -0 status
   manage      any Django command:        ./run.sh -1 manage createsuperuser
   psql        the database's own shell:  ./run.sh -1 psql
 
@@ -87,9 +88,17 @@ case "${1:-}" in
         usage
         exit 0
         ;;
-    *)
+    -* | */*)
         usage >&2
         fail "unknown argument: $1" 2
+        ;;
+    *)
+        # An inventory of your own, such as inventories/staging.
+        inventory=$1
+        [ -f "inventories/$inventory/hosts.yml" ] || {
+            usage >&2
+            fail "unknown environment: $1 (there is no inventories/$1/hosts.yml)" 2
+        }
         ;;
 esac
 shift

@@ -32,7 +32,7 @@ stack_facts:
   description: >-
     root (bool), systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled, systemd's words), requests (bool, whether the Python library
     is there), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at; root; memory, bytes; cpus),
-    containers, networks and volumes by name, images (the day each was made, by name:tag), ports (list of TCP ports
+    containers, networks and volumes by name, images (created, its day, and size, by name:tag), ports (list of TCP ports
     in use, each with its addresses), disk_free (MiB where the engine keeps its data).
   type: dict
 """
@@ -173,7 +173,7 @@ def main():
     )
     name, prefix = module.params["name"], module.params["prefix"]
     engine = _engine(module)
-    form = "{{.Repository}}:{{.Tag}} {{.CreatedAt}}"
+    form = "{{.Repository}}:{{.Tag}}\t{{.CreatedAt}}\t{{.Size}}"
     images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")
     systemd = os.path.isdir("/run/systemd/system")
     facts = {
@@ -187,7 +187,10 @@ def main():
         "containers": {},
         "networks": {},
         "volumes": {},
-        "images": {line.split()[0]: line.split()[1] for line in images},
+        "images": {
+            reference: {"created": created[:10], "size": size}
+            for reference, created, size in (line.split("\t") for line in images)
+        },
         "ports": _listening(),
         "disk_free": _disk_free(engine.get("root") or "/var/lib/docker"),
         "engine_is_ours": os.path.exists("/etc/docker/.installed-by-postdo"),
