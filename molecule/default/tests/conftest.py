@@ -1,0 +1,43 @@
+"""What the tests are given: each host in turn, and a browser in its network."""
+
+from collections.abc import Iterator
+
+import pytest
+from hosts import ADDRESSES, Host
+from playwright.sync_api import Browser, sync_playwright
+from xdist.scheduler import LoadScopeScheduling
+
+
+class OneWorkerForEachHost(LoadScopeScheduling):
+    """Hosts share nothing, so their tests run side by side, those of one host in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next(name for name in ADDRESSES if f"[{name}" in nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Distribute the tests by host."""
+    return OneWorkerForEachHost(config, log)
+
+
+@pytest.fixture(
+    scope="session",
+    params=ADDRESSES,
+)
+def host(request: pytest.FixtureRequest) -> Host:
+    """Each host in turn, or side by side with one worker for each."""
+    return Host(request.param)
+
+
+@pytest.fixture(scope="module")
+def browser(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium on this machine, in the network of the host; driven over a pipe, not a port."""
+    wrapper = tmp_path_factory.mktemp("browser") / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec nsenter --net={host.network()} chromium "$@"\n')
+    wrapper.chmod(0o755)
+    quiet = ["background-networking", "component-update", "sync", "quic", "gpu"]
+    flags = ["--no-sandbox", "--no-first-run", *(f"--disable-{thing}" for thing in quiet)]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=wrapper, args=flags)
+        yield chromium
+        chromium.close()

@@ -1,0 +1,106 @@
+"""Secrets are where they are used, and nowhere else."""
+
+import secrets
+
+import pytest
+from hosts import PAGES, TOOLS
+
+CONSUMERS = {
+    "dev/secrets/db/postgres_password": "postdo-dev-db",
+    "dev/secrets/web/postgres_password": "postdo-dev-web",
+    "dev/secrets/web/django_secret_key": "postdo-dev-web",
+    "dev/secrets/pgadmin/postgres_password": "postdo-dev-pgadmin",
+    "dev/secrets/pgadmin/pgadmin_password": "postdo-dev-pgadmin",
+    "prod/secrets/db/postgres_password": "postdo-prod-db",
+    "prod/secrets/web/postgres_password": "postdo-prod-web",
+    "prod/secrets/web/django_secret_key": "postdo-prod-web",
+}
+
+
+@pytest.fixture(scope="module")
+def canary(host):
+    """Put a canary in place of every secret, run both environments with it, and watch meanwhile.
+
+    Returns the canary and all that Ansible said with -vvv and --diff.
+    """
+    canary = f"canary{secrets.token_hex(12)}"
+    for environment in ("dev", "prod"):
+        for secret in (host.directory / "secrets" / environment).iterdir():
+            # Another value for each, and long enough for Django.
+            secret.write_text(f"{canary}{secret.name}{secrets.token_hex(16)}\n")
+    host.run("touch /run/watching")
+    # On its standard input, or the canary would be an argument of the watcher itself.
+    script = f"text={canary}\n{(TOOLS / 'watch.sh').read_text()}"
+    with host.background("sh -s", script) as watcher:
+        said = [host.converge(environment, "-vvv", "--diff") for environment in PAGES]
+        host.run("rm /run/watching")
+        seen = watcher.communicate(timeout=30)[0]
+    return canary, said, seen
+
+
+def test_changed_secrets_are_in_use_after_the_next_run(host, canary):
+    """The database has its new password, and the application and pgAdmin know it."""
+    host.wait_for()
+    for url in PAGES.values():
+        assert "all applied" in host.page(url)
+
+
+def test_secrets_are_on_the_disk_for_their_consumers_alone(host, canary):
+    """Of all files, layers of images, settings and logs of containers, only these have it."""
+    # The merged directories show once more what the layers below them have.
+    left_out = " ".join(f"--exclude-dir={name}" for name in ("proc", "sys", "merged", "clone"))
+    found = host.attempt(f"LC_ALL=C grep -rlaF {left_out} {canary[0]} /", timeout=300).out
+    assert set(found.splitlines()) == {f"/etc/postdo/{path}" for path in CONSUMERS}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "docker inspect $(docker ps -aq)",
+        "docker inspect $(docker images -q)",
+        "docker inspect $(docker volume ls -q)",
+        "docker inspect $(docker network ls -q)",
+        "for i in $(docker images -q); do docker history --no-trunc $i; done",
+        "for c in $(docker ps -aq); do docker logs $c 2>&1; done",
+        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ",
+        "journalctl --no-pager --all",
+    ],
+)
+def test_no_secret_is_shown_by(host, canary, where):
+    """Neither the engine nor the host shows a secret to whoever asks."""
+    shown = host.attempt(f"{where} | tr '\\0' '\\n'").out
+    assert shown
+    assert canary[0] not in shown
+
+
+def test_no_secret_is_said_by_ansible(canary):
+    """The most talkative run with --diff prints none."""
+    for said in canary[1]:
+        assert "changed=" in said
+        assert canary[0] not in said
+
+
+def test_no_secret_is_an_argument_or_a_variable_while_a_run_works(canary):
+    """Processes come and go during a run; none has a secret in what every user may read."""
+    assert canary[2].splitlines() == ["watched"]
+
+
+@pytest.mark.parametrize("path", CONSUMERS)
+def test_a_secret_is_readable_by_its_consumer_alone(host, path):
+    """The file belongs to the user of the container that has it mounted, and to no other."""
+    consumer = CONSUMERS[path]
+    uid = host.containers(consumer)[consumer]["Config"]["User"].split(":")[0]
+    assert host.run(f"stat -c '%u %a' /etc/postdo/{path}") == f"{uid} 400"
+    mounted = {
+        name
+        for name, item in host.containers().items()
+        for mount in item["Mounts"]
+        if f"/etc/postdo/{path}".startswith(mount["Source"] + "/")
+    }
+    assert mounted == {consumer}
+    name = path.rsplit("/", 1)[1]
+    assert host.run(f"docker exec {consumer} cat /run/secrets/{name}")
+    # A stranger's try, and a proof that it could succeed with another file.
+    stranger = "setpriv --reuid 4711 --regid 4711 --clear-groups cat"
+    assert host.attempt(f"{stranger} /etc/os-release").code == 0
+    assert host.attempt(f"{stranger} /etc/postdo/{path}").code != 0

@@ -1,0 +1,46 @@
+"""`teardown` removes what can be made again, and data only when it is told so twice."""
+
+import uuid
+
+from hosts import PAGES, PRODUCTION
+
+TEARDOWN = "playbooks/teardown.yml"
+
+
+def test_an_entry_survives_teardown_and_the_next_run(host):
+    """Containers and networks of production go; the volumes stay and development is untouched."""
+    text = f"before teardown {uuid.uuid4()}"
+    host.page(PAGES["prod"], entry=text)
+    before = host.state()
+    result = host.ansible("prod", book=TEARDOWN)
+    assert result.code == 0, result.said
+    after = host.state()
+    assert after["volumes"] == before["volumes"]
+    assert after["containers"] == [
+        c for c in before["containers"] if c.split()[0] not in PRODUCTION
+    ]
+    assert len(after["networks"]) == len(before["networks"]) - 2
+    host.converge("prod")
+    assert text in host.page(PAGES["prod"])
+    assert host.run("systemctl is-enabled postdo-prod") == "enabled"
+
+
+def test_teardown_refuses_to_remove_the_data_of_production(host):
+    """Without the confirmation nothing is removed, and the confirmation is named."""
+    before = host.state()
+    result = host.ansible("prod", "-e", "teardown_data=true", book=TEARDOWN)
+    assert result.code != 0
+    assert "teardown_confirm=postdo-prod" in result.said
+    assert host.state() == before
+
+
+def test_teardown_removes_the_data_of_development_when_told(host):
+    """The next run starts from an empty database; production keeps its own."""
+    host.page(PAGES["dev"], entry="to be removed")
+    result = host.ansible("dev", "-e", "teardown_data=true", book=TEARDOWN)
+    assert result.code == 0, result.said
+    volumes = host.run("docker volume ls --quiet").split()
+    assert "postdo-prod-db-data" in volumes
+    assert [name for name in volumes if name.startswith("postdo-dev-")] == []
+    host.converge("dev")
+    assert "Nothing here yet." in host.page(PAGES["dev"])

@@ -1,0 +1,94 @@
+"""The database follows the models: once, without losing rows, and after a failed run too."""
+
+import uuid
+
+import pytest
+from hosts import PAGES
+
+FIELD = '    mood = models.CharField(max_length=20, blank=True, default="")\n'
+TABLE = '''"""Make a table that nobody else may have made."""
+
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("core", "{previous}")]
+    operations = [migrations.RunSQL("CREATE TABLE proof (id int)", "DROP TABLE proof")]
+'''
+
+
+@pytest.fixture(scope="module", autouse=True)
+def entries(host):
+    """Leave an entry in each environment, which the last test looks for."""
+    text = f"before the migrations {uuid.uuid4()}"
+    for url in PAGES.values():
+        host.page(url, entry=text)
+    return text
+
+
+def test_production_refuses_models_without_a_migration(host):
+    """A changed model whose migration nobody wrote stops the run before anything is replaced."""
+    models = host.source / "core/models.py"
+    author = '    author = models.CharField("name", max_length=80, blank=True)\n'
+    text = models.read_text()
+    assert author in text
+    models.write_text(text.replace(author, author + FIELD))
+    before = host.state()["containers"]
+    result = host.ansible("prod")
+    assert result.code != 0
+    assert "no migration" in result.said
+    assert "makemigrations" in result.said
+    assert host.state()["containers"] == before
+
+
+def test_development_writes_the_migration_and_applies_it(host, entries):
+    """The file lands in the source, owned by its owner, and rows survive."""
+    host.converge("dev")
+    written = migrations(host)[-1]
+    assert "mood" in written.name
+    assert written.stat().st_uid == host.source.stat().st_uid
+    assert applied(host, "dev", written.stem) == 1
+    assert entries in host.page(PAGES["dev"])
+
+
+def test_production_applies_what_a_failed_run_left_once(host, entries):
+    """A run fails in the second of two migrations, the old release serves on; the next is whole.
+
+    Between them neither source nor image changes: only the state says that something is left.
+    """
+    first = migrations(host)[-1]
+    second = first.with_name("9000_proof.py")
+    second.write_text(TABLE.format(previous=first.stem))
+    sql(host, "prod", "CREATE TABLE proof (id int)")
+    serving = host.containers("postdo-prod-web")["postdo-prod-web"]["Id"]
+    result = host.ansible("prod")
+    assert result.code != 0
+    assert 'relation "proof" already exists' in result.said
+    assert host.containers("postdo-prod-web")["postdo-prod-web"]["Id"] == serving
+    assert entries in host.page(PAGES["prod"])
+    sql(host, "prod", "DROP TABLE proof")
+    host.converge("prod")
+    assert host.containers("postdo-prod-web")["postdo-prod-web"]["Id"] != serving
+    assert [applied(host, "prod", path.stem) for path in (first, second)] == [1, 1]
+    assert entries in host.page(PAGES["prod"])
+    assert "changed=0" in host.converge("prod")
+
+
+def migrations(host):
+    """Return the paths of the migrations in the host's source, in their order."""
+    return sorted((host.source / "core/migrations").glob("[0-9]*.py"))
+
+
+def applied(host, environment, name):
+    """Return how often the database has applied a migration."""
+    return int(
+        sql(host, environment, f"SELECT count(*) FROM django_migrations WHERE name='{name}'")
+    )
+
+
+def sql(host, environment, statement):
+    """Return what the application's role gets from a statement."""
+    psql = (
+        f"docker exec -i postdo-{environment}-db psql -XqAt -v ON_ERROR_STOP=1 -U postgres -d app"
+    )
+    return host.run(psql, input=f"SET ROLE app;\n{statement};\n")
