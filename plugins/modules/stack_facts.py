@@ -25,12 +25,17 @@ options:
     description: The environment's prefix, with which the names of all its objects begin.
     type: str
     required: true
+  files:
+    description: Files whose content is told, so that a role need not open them to see that they are right.
+    type: list
+    elements: path
+    default: []
 """
 
 RETURN = """
 stack_facts:
   description: >-
-    root (bool), systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled, systemd's words), requests (bool, whether the Python library
+    files (the text by path, empty where there is none), root (bool), systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled, systemd's words), requests (bool, whether the Python library
     is there), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at; root; memory, bytes; cpus),
     containers, networks and volumes by name, images (created, its day, and size, by name:tag), ports (list of TCP ports
     in use, each with its addresses), disk_free (MiB where the engine keeps its data).
@@ -147,6 +152,15 @@ def _booted():
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
+def _text(path):
+    """Return a file's text, or nothing where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
 def _has_requests():
     try:
         import requests  # noqa: F401
@@ -168,6 +182,7 @@ def main():
         argument_spec={
             "name": {"type": "str", "required": True},
             "prefix": {"type": "str", "required": True},
+            "files": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -177,6 +192,7 @@ def main():
     images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")
     systemd = os.path.isdir("/run/systemd/system")
     facts = {
+        "files": {path: _text(path) for path in module.params["files"]},
         "root": os.geteuid() == 0,
         "systemd": systemd,
         "unit": _unit(module, prefix) if systemd else {"active": "", "enabled": ""},
