@@ -1,5 +1,6 @@
 """What several test files need: the repository, its toolchain, and a way to run a command."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,11 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# What `./run.sh test` has just built; another image can be named by hand.
+_report = REPOSITORY / ".cache/dev-images.json"
+if _report.exists():
+    os.environ.setdefault("POSTGRES_IMAGE", json.loads(_report.read_text())["postgres"])
 
 
 @pytest.fixture(scope="session")

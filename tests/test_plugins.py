@@ -452,7 +452,7 @@ def test_facts_tell_of_the_objects_of_one_environment_and_of_no_other(module, st
     assert set(found["volumes"]) == {f"{prefix}-db-data"}  # not the one of the longer prefix
     assert found["networks"] == [f"{prefix}-data"]
     assert set(found["images"]) == {f"{prefix}/image:1"}
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["images"][f"{prefix}/image:1"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["images"][f"{prefix}/image:1"]["created"])
     container = found["containers"][f"{prefix}-web"]
     assert container["image"] == f"{prefix}/image:1"
     assert container["status"] == "created"
