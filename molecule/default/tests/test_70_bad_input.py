@@ -85,7 +85,7 @@ def test_another_major_version_in_the_volume(host):
     before = host.run(f"cat {version}")
     host.run(f"echo 15 > {version}")
     try:
-        refuses(host, "prod", "postdo-prod-db-data", "PostgreSQL 15", "base_image_suite")
+        refuses(host, "prod", "postdo-prod-db-data", "PostgreSQL 15", "Dump it")
     finally:
         host.run(f"echo {before} > {version}")
 
