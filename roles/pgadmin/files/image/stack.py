@@ -1,6 +1,7 @@
 """pgAdmin as a WSGI application whose login and server agree with the stack's settings."""
 
 import os
+import secrets
 import sys
 import sysconfig
 from pathlib import Path
@@ -12,8 +13,9 @@ PASSWORD = Path("/run/secrets/pgadmin_password").read_text(encoding="utf-8").rst
 SERVER_ID = "postdo"  # marks the stack's own server, whatever name the user gives it
 
 # pgAdmin creates its configuration database and first login while it is imported, and takes them
-# from here. The variables live for this moment, in this process only.
-os.environ.update(PGADMIN_SETUP_EMAIL=EMAIL, PGADMIN_SETUP_PASSWORD=PASSWORD)
+# from the environment, which the programs it starts meanwhile inherit. So the login is made with a
+# password that nobody knows, and gets its own below, as at every start.
+os.environ.update(PGADMIN_SETUP_EMAIL=EMAIL, PGADMIN_SETUP_PASSWORD=secrets.token_urlsafe(32))
 from pgAdmin4 import app as application
 
 del os.environ["PGADMIN_SETUP_EMAIL"], os.environ["PGADMIN_SETUP_PASSWORD"]
