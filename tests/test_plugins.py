@@ -489,6 +489,28 @@ def test_facts_tell_who_listens_at_which_address(module):
     assert ports[str(six_port)] == ["::1"]
 
 
+def test_facts_tell_texts_and_owners_of_the_files_that_exist(module, tmp_path):
+    (tmp_path / "text").write_text("one\ntwo\n")
+    os.chown(tmp_path / "text", 1234, 4321)
+    paths = [str(tmp_path / "text"), str(tmp_path), str(tmp_path / "none")]
+    found = facts(module, "nothing", files=paths)
+    assert found["files"] == dict(zip(paths, ["one\ntwo\n", "", ""], strict=True))
+    assert found["owners"][paths[0]] == {"uid": 1234, "gid": 4321}
+    assert set(found["owners"]) == set(paths[:2])
+
+
+def test_facts_tell_the_firewalls_rules_as_a_role_writes_them(module):
+    rule = (
+        "DOCKER-USER ! -i nowhere0 -o nowhere0 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
+    )
+    assert rule not in facts(module, "nothing")["firewall"]
+    subprocess.run(["iptables", "-w", "-I", *rule.split()], check=True)
+    try:
+        assert rule in facts(module, "nothing")["firewall"]
+    finally:
+        subprocess.run(["iptables", "-w", "-D", *rule.split()], check=True)
+
+
 @pytest.mark.parametrize("check", [False, True])
 def test_facts_change_nothing_in_check_mode_or_without(module, stack, check):
     prefix, docker = stack

@@ -26,19 +26,23 @@ options:
     type: str
     required: true
   files:
-    description: Files whose content is told, so that a role need not open them to see that they are right.
+    description: >-
+      Files and directories whose owner is told and, for files, the text, so that a role need not open them to see
+      that they are right.
     type: list
-    elements: path
+    elements: str
     default: []
 """
 
 RETURN = """
 stack_facts:
   description: >-
-    files (the text by path, empty where there is none), root (bool), systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled, systemd's words), requests (bool, whether the Python library
-    is there), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at; root; memory, bytes; cpus),
-    containers, networks and volumes by name, images (created, its day, and size, by name:tag), ports (list of TCP ports
-    in use, each with its addresses), disk_free (MiB where the engine keeps its data).
+    files (the text by path, empty where there is none), owners (uid and gid by path, of those that exist), root (bool),
+    systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled,
+    systemd's words), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
+    in iptables' words), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at;
+    root; memory, bytes; cpus), containers, networks and volumes by name, images (created, its day, and size, by
+    name:tag), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data).
   type: dict
 """
 
@@ -161,6 +165,20 @@ def _text(path):
         return ""
 
 
+def _owner(path):
+    """Return a file's numeric owner and group."""
+    status = os.stat(path)
+    return {"uid": status.st_uid, "gid": status.st_gid}
+
+
+def _firewall(module):
+    """Return the rules that guard the containers' networks, without the words that append them."""
+    if not shutil.which("iptables"):
+        return []
+    _code, out, _error = module.run_command(["iptables", "-w", "-S", "DOCKER-USER"])
+    return [line.removeprefix("-A ") for line in out.splitlines()]
+
+
 def _has_requests():
     try:
         import requests  # noqa: F401
@@ -182,22 +200,24 @@ def main():
         argument_spec={
             "name": {"type": "str", "required": True},
             "prefix": {"type": "str", "required": True},
-            "files": {"type": "list", "elements": "path", "default": []},
+            "files": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    name, prefix = module.params["name"], module.params["prefix"]
+    name, prefix, files = (module.params[key] for key in ("name", "prefix", "files"))
     engine = _engine(module)
     form = "{{.Repository}}:{{.Tag}}\t{{.CreatedAt}}\t{{.Size}}"
     images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")
     systemd = os.path.isdir("/run/systemd/system")
     facts = {
-        "files": {path: _text(path) for path in module.params["files"]},
+        "files": {path: _text(path) for path in files},
+        "owners": {path: _owner(path) for path in files if os.path.exists(path)},
         "root": os.geteuid() == 0,
         "systemd": systemd,
         "unit": _unit(module, prefix) if systemd else {"active": "", "enabled": ""},
         "systemd_installed": os.path.isdir("/etc/systemd/system"),
         "requests": _has_requests(),
+        "firewall": _firewall(module),
         "booted": _booted(),
         "engine": engine,
         "containers": {},
