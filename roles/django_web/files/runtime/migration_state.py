@@ -3,11 +3,13 @@
 Runs in the application's directory with its environment. With --make (development) it also
 writes the migrations that are missing, but only those that cannot lose anything and that Django
 would not ask a question about; with --deploy (production) it runs Django's deployment checks.
+Only applications below that directory count: what other packages lack is not the project's to
+write.
 
 Printed: written (paths of new files), refused (why nothing was written; empty if nothing was
-refused), missing (apps whose models have no migration), unapplied (app.name), problems (what the
-deployment checks say). The exit status is 0 whenever the line was printed; otherwise one line on
-stderr says why.
+refused), missing (apps whose models have no migration), unapplied (app.name; empty while there
+are several last migrations, whose order nobody knows), problems (what the deployment checks
+say). The exit status is 0 whenever the line was printed; otherwise one line on stderr says why.
 """
 
 import argparse
@@ -16,21 +18,46 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import django
+from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.core.management.commands import makemigrations
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
-from django.db.migrations import AlterField, DeleteModel, RemoveField, exceptions
+from django.db.migrations import exceptions, operations
+from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.questioner import InteractiveMigrationQuestioner
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.migrations.state import ProjectState
+from django.db.migrations.writer import MigrationWriter
 
-# Other columns to which a column may be altered without losing a part of any value.
+# Operations that take nothing from any row. What is not listed is a person's decision.
+HARMLESS = (
+    operations.AddConstraint,
+    operations.AddField,
+    operations.AddIndex,
+    operations.AlterConstraint,
+    operations.AlterModelManagers,
+    operations.AlterModelOptions,
+    operations.AlterModelTable,
+    operations.AlterModelTableComment,
+    operations.AlterUniqueTogether,
+    operations.CreateModel,
+    operations.RemoveConstraint,
+    operations.RemoveIndex,
+    operations.RenameIndex,
+)
+# Other kinds of column to which a field may be altered without losing a part of any value.
 WIDER = {
-    "CharField": {"TextField"},
+    "CharField": {"TextField", "EmailField", "URLField", "SlugField"},
+    "EmailField": {"CharField", "TextField"},
+    "URLField": {"CharField", "TextField"},
     "SlugField": {"CharField", "TextField"},
     "SmallIntegerField": {"IntegerField", "BigIntegerField"},
     "IntegerField": {"BigIntegerField"},
@@ -40,7 +67,37 @@ WIDER = {
     "ForeignKey": {"OneToOneField"},
     "OneToOneField": {"ForeignKey"},
 }
-SIZES = ("max_length", "max_digits", "decimal_places")
+# Arguments of a field that do not touch what its column already holds. Others, and those of
+# fields that Django does not know, are a person's decision.
+FREE = {
+    "auto_created",
+    "auto_now",
+    "auto_now_add",
+    "blank",
+    "choices",
+    "db_comment",
+    "db_constraint",
+    "db_default",
+    "db_index",
+    "default",
+    "editable",
+    "error_messages",
+    "help_text",
+    "limit_choices_to",
+    "max_length",
+    "on_delete",
+    "related_name",
+    "related_query_name",
+    "serialize",
+    "storage",
+    "unique",
+    "unique_for_date",
+    "unique_for_month",
+    "unique_for_year",
+    "upload_to",
+    "validators",
+    "verbose_name",
+}
 UNREADABLE = (
     exceptions.BadMigrationError,
     exceptions.CircularDependencyError,
@@ -80,23 +137,85 @@ class NotingQuestioner(InteractiveMigrationQuestioner):
         return None
 
 
-def narrows(old, new):
-    """Return whether a field's new column may hold less of a value than its old one."""
-    kinds = old.get_internal_type(), new.get_internal_type()
-    if kinds[0] != kinds[1] and kinds[1] not in WIDER.get(kinds[0], ()):
-        return True
-    if kinds[1] == "TextField":  # its max_length is a matter of forms
+def grows(before, after):
+    """Return whether a size (None: no limit) is at least what it was."""
+    return after is None or (before is not None and after >= before)
+
+
+def keeps(old, new):
+    """Return whether a field's new column keeps every value of its old one, as it was."""
+    deconstruct = MigrationAutodetector(ProjectState(), ProjectState()).deep_deconstruct
+    (old_path, *_), (new_path, *_) = before, after = deconstruct(old), deconstruct(new)
+    differ = {name for name in before[2] | after[2] if before[2].get(name) != after[2].get(name)}
+    if old_path != new_path:
+        module, _, kind = old_path.rpartition(".")
+        others = {f"{module}.{other}" for other in WIDER.get(kind, ())}
+        if module != "django.db.models" or new_path not in others:
+            return False
+    if "null" in differ and not new.null:  # empty values would be filled with the default
         return False
-    sizes = ((getattr(old, size, None), getattr(new, size, None)) for size in SIZES)
-    return any(after is not None and (before is None or after < before) for before, after in sizes)
+    if {"max_digits", "decimal_places"} & differ:
+        digits = [(field.max_digits, field.decimal_places) for field in (old, new)]
+        if None in digits[0] + digits[1]:
+            return False
+        (total, places), (new_total, new_places) = digits
+        if new_places < places or new_total - new_places < total - places:
+            return False
+    text = new.get_internal_type() == "TextField"  # whose max_length is a matter of forms
+    if not text and not grows(getattr(old, "max_length", None), getattr(new, "max_length", None)):
+        return False
+    return differ <= FREE | {"null", "max_digits", "decimal_places"}
 
 
-def loses(operation, app, models):
-    """Return whether an operation may lose data of the models as the migration files have them."""
-    if isinstance(operation, AlterField):
-        old = models[app, operation.model_name_lower].fields[operation.name]
-        return narrows(old, operation.field)
-    return isinstance(operation, RemoveField | DeleteModel)
+def harmless(operation, app, state):
+    """Return whether an operation on the models, as the files so far have them, loses nothing."""
+    if isinstance(operation, operations.AlterField):
+        model = state.models.get((app, operation.model_name_lower))
+        old = model and model.fields.get(operation.name)
+        return old is not None and keeps(old, operation.field)
+    if isinstance(operation, operations.AlterOrderWithRespectTo):
+        return operation.order_with_respect_to is not None
+    return isinstance(operation, HARMLESS)
+
+
+def own_apps():
+    """Return the labels of the applications whose migrations are this project's to write."""
+    here, elsewhere = Path.cwd().resolve(), settings.MIGRATION_MODULES
+    return [
+        config.label
+        for config in apps.get_app_configs()
+        if elsewhere.get(config.label, "")
+        or (
+            config.label not in elsewhere
+            and config.models_module
+            and Path(config.path).resolve().is_relative_to(here)
+        )
+    ]
+
+
+def reasons(changes):
+    """Return why a person must decide on these migrations, {app: [migration, ...]}."""
+    state = MigrationLoader(None, ignore_no_migrations=True).project_state()
+    recorded = MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()
+    own, found = own_apps(), []
+    for app, migrations in changes.items():
+        if app not in own:
+            found.append(f"{app} needs a migration and is not a part of this project")
+        for migration in migrations:
+            if (app, migration.name) in recorded:
+                found.append(
+                    f"{app}.{migration.name} would be the name, but the database has applied one "
+                    "of that name whose file is gone: choose another (makemigrations --name)"
+                )
+            for operation in migration.operations:
+                if not harmless(operation, app, state):
+                    found.append(f"{app}: {operation.describe()}")
+                operation.state_forwards(app, state)
+            try:
+                MigrationWriter(migration).as_string()
+            except ValueError as error:
+                found.append(f"{app}.{migration.name} cannot be written: {error}")
+    return found
 
 
 class MakeMigrations(makemigrations.Command):
@@ -107,40 +226,53 @@ class MakeMigrations(makemigrations.Command):
     def write_migration_files(self, changes, *args, **kwargs):
         """Refuse what asks a question or loses something; then do as Django does."""
         self.changed = sorted(changes)
-        models = MigrationLoader(None, ignore_no_migrations=True).project_state().models
-        losses = [
-            f"{app}: {operation.describe()}"
-            for app, migrations in changes.items()
-            for migration in migrations
-            for operation in migration.operations
-            if loses(operation, app, models)
-        ]
-        if NotingQuestioner.asked or losses:
-            raise Refused("; ".join(NotingQuestioner.asked + losses))
-        super().write_migration_files(changes, *args, **kwargs)
+        if why := NotingQuestioner.asked + reasons(changes):
+            raise Refused("; ".join(why))
+        try:
+            super().write_migration_files(changes, *args, **kwargs)
+        except OSError as error:
+            raise Refused(f"the migration cannot be written: {error}") from error
+
+
+def hand_over(paths):
+    """Give files that root wrote to the owner of the project."""
+    owner = Path.cwd().stat()
+    if os.geteuid() == 0:
+        for path in paths:
+            place = Path(path).parent
+            for made in (Path(path), place, place / "__init__.py"):
+                if made.exists():
+                    os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def make(dry_run):
     """Return (paths written, apps that lack a migration, why nothing was written)."""
+    labels = own_apps()
+    if not labels:
+        return [], [], ""
     makemigrations.InteractiveMigrationQuestioner = NotingQuestioner
     command = MakeMigrations(stdout=io.StringIO(), stderr=io.StringIO(), no_color=True)
     written = io.StringIO()
+    options = {"interactive": True, "scriptable": True, "dry_run": dry_run, "stdout": written}
     # What the project itself prints must not reach our one line.
     screen, sys.stdout = sys.stdout, io.StringIO()
     try:
-        call_command(command, interactive=True, scriptable=True, dry_run=dry_run, stdout=written)
+        call_command(command, *labels, **options)
     except (Refused, CommandError) as refusal:
         return [], list(command.changed), " ".join(str(refusal).split())
     finally:
         sys.stdout = screen
-    paths = written.getvalue().split("\n") if not dry_run else []
-    return [path for path in paths if path], list(command.changed), ""
+    paths = [path for path in written.getvalue().split("\n") if path and not dry_run]
+    hand_over(paths)
+    return paths, list(command.changed), ""
 
 
 def unapplied():
     """Return the migrations on disk that the database lacks, in the order of their application."""
     executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
     executor.loader.check_consistent_history(connections[DEFAULT_DB_ALIAS])
+    if executor.loader.detect_conflicts():
+        return []
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
 
@@ -152,7 +284,9 @@ def deployment_problems():
             "check", deploy=True, fail_level="WARNING", stdout=io.StringIO(), stderr=io.StringIO()
         )
     except SystemCheckError as error:
-        return [line.strip() for line in str(error).splitlines() if re.search(r": \(\w", line)]
+        lines = [line.strip() for line in str(error).splitlines()]
+        found = [line for line in lines if re.search(r": \(\w|^\?: ", line)]
+        return found or [" ".join(str(error).split())]
     return []
 
 
