@@ -30,7 +30,9 @@ fail() {
 
 # The pinned toolchain in .venv, made again when its lock has changed or its making was cut short.
 toolchain() {
-    if cmp -s requirements.txt .venv/complete; then
+    # Complete for this lock, made in this place, by a Python that is still the same.
+    if cmp -s requirements.txt .venv/complete && [ -x "$(sed -n '1s/^#!//p' .venv/bin/pip)" ] &&
+        .venv/bin/python -c 'import pip' 2>/dev/null; then
         return
     fi
     command -v python3 >/dev/null || fail 'python3 (3.11 or newer) is needed; install it first.'
@@ -63,7 +65,8 @@ play() {
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null ||
             fail 'root is needed for the engine and the secrets: run this as root, or install sudo.'
-        sudo -n true 2>/dev/null || set -- --ask-become-pass "$@"
+        # What sudo remembers of this terminal does not count: Ansible's processes have none.
+        sudo -k -n true 2>/dev/null || set -- --ask-become-pass "$@"
     fi
     ansible-playbook "$book" -i "inventories/$inventory" "$@"
 }
@@ -113,11 +116,12 @@ case "${1:-}" in
             exec .cache/host/manage "$@"
         fi
         terminal=$([ -t 0 ] && [ -t 1 ] && echo -it || echo -i)
-        # The container is found by its labels, so that nothing is named twice.
+        # The names are said once, in the inventory.
+        name() { sed -n "s/^stack_$1: *[\"']\{0,1\}\([a-z0-9]*\).*/\1/p" "inventories/$inventory/group_vars/all/stack.yml"; }
         service=$([ "$operation" = psql ] && echo db || echo web)
-        container=$(docker ps --quiet --filter "label=postdo.inventory=$inventory" \
-            --filter "label=postdo.service=$service")
-        [ -n "$container" ] || fail "no $service container of $inventory is running; start it: ./run.sh $inventory"
+        container="$(name name)-$(name environment)-$service"
+        [ "$(docker inspect --type container --format '{{.State.Running}}' "$container" 2>&1)" = true ] ||
+            fail "$container is not running; start it: ./run.sh $inventory"
         if [ "$operation" = psql ]; then
             label() { docker inspect --format "{{index .Config.Labels \"postdo.$1\"}}" "$container"; }
             # As the application's role; RESET ROLE makes you the superuser.

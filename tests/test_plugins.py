@@ -59,7 +59,7 @@ def packed(build_context, tmp_path, *parts, **options):
     archive = tmp_path / "packed.tar"
     build_context(*parts, archive=str(archive), **options)
     with tarfile.open(archive) as tar:
-        return tar.getnames()
+        return [member.name for member in tar if not member.isdir()]
 
 
 def test_the_hash_is_twelve_hexadecimal_digits_and_the_same_for_a_copy(build_context, tree):
@@ -182,7 +182,8 @@ def test_the_archive_is_the_same_every_time_and_holds_what_was_hashed(
     build_context(tree, archive=str(second))
     assert first.read_bytes() == second.read_bytes()
     with tarfile.open(first) as tar:
-        files = {m.name: (m.mode, tar.extractfile(m).read().decode()) for m in tar}
+        files = {m.name: (m.mode, tar.extractfile(m).read().decode()) for m in tar if m.isfile()}
+        assert {member.mode for member in tar if member.isdir()} == {0o755}
     assert files == {
         "Dockerfile": (0o644, "FROM scratch\n"),
         "app/models.py": (0o644, "answer = 42\n"),
@@ -336,6 +337,22 @@ def test_what_somebody_changed_is_put_right(secrets, damage):
     assert keep(a=CANARY)["changed"] is False
 
 
+def test_a_user_who_may_write_only_where_it_is_allowed_keeps_its_own_files(run, module, tmp_path):
+    """The application on the host is a developer's, whom a directory of mode 0500 stops."""
+    path = tmp_path / "own"
+    for text in ("one", "two"):
+        arguments = {"path": str(path), "uid": os.geteuid(), "files": {"a": text}}
+        answer = run(
+            *("setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable),
+            "plugins/modules/secret_directory.py",
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            stdin=None,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert (path / "a").read_text() == text
+        assert path.stat().st_mode & 0o777 == 0o500
+
+
 def test_another_user_gets_the_files(secrets):
     path, keep = secrets
     keep(a=CANARY)
@@ -461,7 +478,6 @@ def test_facts_tell_of_the_objects_of_one_environment_and_of_no_other(module, st
     assert container["labels"] == {"test": prefix}
     assert found["volumes"][f"{prefix}-db-data"]["labels"] == {"test": prefix}
     assert found["engine"]["version"] == docker("version", "--format", "{{.Server.Version}}")
-    assert found["engine"]["cpus"] == os.cpu_count()
     assert found["engine"]["error"] == ""
     assert found["disk_free"] > 0
 

@@ -193,3 +193,21 @@ def test_a_toolchain_that_is_cut_short_or_outdated_is_made_again(tree, repositor
     again = start(tree, "-1", "nonsense")
     assert (again.returncode, again.stdout) == (2, "")
     assert complete.stat().st_ino == made
+
+    # What an upgrade of the system leaves: the packages of a Python that is no more.
+    (place,) = tree.glob(".venv/lib/python3*")
+    place.rename(place.with_name("python3.1"))
+    after = start(tree, "-1", "nonsense")
+    assert after.returncode == 2, after.stderr
+    assert "Making the toolchain in .venv" in after.stdout
+
+
+def test_a_secret_is_no_host_of_its_inventory(toolchain):
+    secrets = toolchain / "inventories/dev/secrets"
+    secrets.mkdir()
+    (secrets / "postgres_password").write_text("correct horse Canary [x")
+    command = [toolchain / ".venv/bin/ansible-inventory", "-i", "inventories/dev", "--graph"]
+    answer = subprocess.run(command, cwd=toolchain, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "localhost" in answer.stdout
+    assert "Canary" not in answer.stdout + answer.stderr

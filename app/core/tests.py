@@ -113,6 +113,11 @@ class AddTest(TestCase):
         self.assertContains(answer, '<ul class="errorlist" id="id_author_error">')
         self.assertFalse(Entry.objects.exists())
 
+    def test_a_line_break_counts_as_one_character(self) -> None:
+        text = "x" * 300 + "\r\n" * 100 + "y" * 100
+        self.client.post("/", {"text": text})
+        self.assertEqual(Entry.objects.get().text, text.replace("\r\n", "\n"))
+
     def test_null_character_is_refused(self) -> None:
         self.assertEqual(self.client.post("/", {"text": "a\0b"}).status_code, 200)
         self.assertFalse(Entry.objects.exists())

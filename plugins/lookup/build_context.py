@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+import time
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
@@ -64,6 +65,12 @@ def _files(part, exclude):
             yield os.path.join(dest, relative), path
 
 
+def _folders(place):
+    """Yield the directories above a place in the context."""
+    while place := os.path.dirname(place):
+        yield place
+
+
 def _content(path):
     """Return (mode, bytes) of a file; of a link, the place it points to."""
     if os.path.islink(path):
@@ -88,6 +95,11 @@ class LookupModule(LookupBase):
         archive = self.get_option("archive")
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
+            # Named, so that they do not get their mode from the umask of whoever unpacks.
+            for folder in sorted({up for place in entries for up in _folders(place)}):
+                member = tarfile.TarInfo(folder)
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(member)
             for place, path in sorted(entries.items()):
                 mode, content = _content(path)
                 link = os.path.islink(path)
@@ -102,7 +114,12 @@ class LookupModule(LookupBase):
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
         if archive:
-            os.makedirs(os.path.dirname(archive), exist_ok=True)
+            folder = os.path.dirname(archive)
+            os.makedirs(folder, exist_ok=True)
+            # They are needed for as long as they are unpacked; yesterday's only fill the disk.
+            for old in os.scandir(folder):
+                if old.stat().st_mtime < time.time() - 86400:
+                    os.unlink(old)
             with open(archive, "wb") as handle:
                 handle.write(packed.getvalue())
         return [digest.hexdigest()[:12]]

@@ -98,11 +98,12 @@ def main():
         os.umask(0o066)
         os.makedirs(path, exist_ok=True)
         os.chown(path, uid, -1)
-        os.chmod(path, 0o500)
+        os.chmod(path, 0o700)
         for name in written:
             _write(path, name, files[name], uid)
         for name in removed:
             os.unlink(os.path.join(path, name))
+        os.chmod(path, 0o500)
     paths = [os.path.join(path, name) for name in files]
     latest = max((os.stat(file).st_mtime for file in paths if os.path.exists(file)), default=0)
     stamp = datetime.fromtimestamp(latest, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -27,8 +27,8 @@ options:
     required: true
   files:
     description: >-
-      Files and directories whose owner is told and, for files, the text, so that a role need not open them to see
-      that they are right.
+      Files and directories whose owner is told, for files the text, and for units their state, so that a role need
+      not open them to see that they are right.
     type: list
     elements: str
     default: []
@@ -38,10 +38,11 @@ RETURN = """
 stack_facts:
   description: >-
     files (the text by path, empty where there is none), owners (uid and gid by path, of those that exist), root (bool),
-    systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), unit (active and enabled,
-    systemd's words), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
+    systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), units (of those among the files:
+    active and enabled, systemd's words, and stale, bool), dockerd (path of the engine's program, empty where it is not
+    installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
     in iptables' words), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at;
-    root; memory, bytes; cpus), containers, networks and volumes by name, images (created, its day, and size, by
+    root), containers, networks and volumes by name, images (created, its day, and size, by
     name:tag), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data).
   type: dict
 """
@@ -83,8 +84,6 @@ def _engine(module):
         "error": "; ".join(problems),
         "host": os.environ.get("DOCKER_HOST", ""),
         "root": info.get("DockerRootDir") or "",
-        "memory": info.get("MemTotal") or 0,
-        "cpus": info.get("NCPU") or 0,
     }
 
 
@@ -141,12 +140,19 @@ def _listening():
     return ports
 
 
-def _unit(module, prefix):
-    """Return whether systemd starts the environment at boot, and whether its unit is active."""
-    command = ["systemctl", "show", "--property=UnitFileState,ActiveState", f"{prefix}.service"]
-    _code, out, _error = module.run_command(command)
-    found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    return {"active": found.get("ActiveState", ""), "enabled": found.get("UnitFileState", "")}
+def _units(module, names):
+    """Return {unit: whether it is active, enabled, and read before its file was changed}."""
+    asked = "--property=ActiveState,UnitFileState,NeedDaemonReload"
+    _code, out, _error = module.run_command(["systemctl", "show", asked, *names])
+    units = {}
+    for name, block in zip(names, out.split("\n\n"), strict=False):
+        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        units[name] = {
+            "active": said.get("ActiveState", ""),
+            "enabled": said.get("UnitFileState", ""),
+            "stale": said.get("NeedDaemonReload") == "yes",
+        }
+    return units
 
 
 def _booted():
@@ -205,6 +211,7 @@ def main():
         supports_check_mode=True,
     )
     name, prefix, files = (module.params[key] for key in ("name", "prefix", "files"))
+    units = [os.path.basename(path) for path in files if path.endswith(".service")]
     engine = _engine(module)
     form = "{{.Repository}}:{{.Tag}}\t{{.CreatedAt}}\t{{.Size}}"
     images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")
@@ -214,8 +221,10 @@ def main():
         "owners": {path: _owner(path) for path in files if os.path.exists(path)},
         "root": os.geteuid() == 0,
         "systemd": systemd,
-        "unit": _unit(module, prefix) if systemd else {"active": "", "enabled": ""},
+        "units": _units(module, units) if systemd and units else {},
         "systemd_installed": os.path.isdir("/etc/systemd/system"),
+        "dockerd": shutil.which("dockerd", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+        or "",
         "requests": _has_requests(),
         "firewall": _firewall(module),
         "booted": _booted(),

@@ -21,9 +21,23 @@ def _cpus():
     return len(os.sched_getaffinity(0))
 
 
+def _memory():
+    """Return the MiB that the container may use, or very many where there is no limit."""
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            word = Path(limit).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if word != "max":
+            return int(word) // 2**20
+    return 2**20
+
+
 bind = "0.0.0.0:8000"
 worker_class = "gthread"
-workers = int(os.environ.get("GUNICORN_WORKERS") or _cpus() + 1)
+# As many as the CPUs can keep busy, and no more than the memory holds: 80 MiB are twice what a worker of the example
+# application has of its own, and leave it room.
+workers = int(os.environ.get("GUNICORN_WORKERS") or max(1, min(_cpus() + 1, _memory() // 80)))
 threads = int(os.environ.get("GUNICORN_THREADS", "4"))
 # Heartbeats in memory: on a disk that stalls, healthy workers would be killed.
 worker_tmp_dir = "/dev/shm"
@@ -40,6 +54,8 @@ limit_request_fields = 100
 limit_request_field_size = 8190
 # The container publishes on loopback or sits behind the proxy; nobody else reaches it.
 forwarded_allow_ips = "*"
+# No header of a visitor's may move the application to another path.
+forwarder_headers = ""
 control_socket_disable = True
 accesslog = "-"
 errorlog = "-"

@@ -30,5 +30,4 @@ SESSION_COOKIE_NAME = (
 # No proxy stands in front, so a client's word about its own address is not believed.
 PROXY_X_FOR_COUNT = PROXY_X_PROTO_COUNT = PROXY_X_PORT_COUNT = 0
 
-LOGIN_BANNER = os.environ.get("PGADMIN_BANNER", "")
 DEFAULT_BINARY_PATHS = {"pg": "/usr/local/bin", "pg-17": "/usr/local/bin"}
