@@ -51,7 +51,14 @@ def defaults(role):
 
 
 def project_files():
-    """Return every file that is tracked by git, or would be if one added everything."""
+    """Return every file that is tracked by git, or would be; of an unpacked archive, all of it."""
+    if not (REPOSITORY / ".git").exists():
+        places = (path.relative_to(REPOSITORY) for path in REPOSITORY.rglob("*") if path.is_file())
+        return [
+            path
+            for path in places
+            if not {".venv", ".venv-app", ".cache", "secrets"} & {*path.parts}
+        ]
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True)
     files = [Path(name) for name in listing.stdout.split("\0") if name]
@@ -210,6 +217,9 @@ def test_the_lock_of_the_application_is_the_same_for_every_python():
 def test_secrets_are_ignored_by_git_in_every_inventory(run):
     inventories = [path.name for path in (REPOSITORY / "inventories").iterdir() if path.is_dir()]
     assert inventories
+    assert "/inventories/*/secrets/" in (REPOSITORY / ".gitignore").read_text().splitlines()
+    if not (REPOSITORY / ".git").exists():  # an unpacked archive
+        return
     for name in [*inventories, "an-inventory-made-tomorrow"]:
         answer = run("git", "check-ignore", f"inventories/{name}/secrets/postgres_password")
         assert answer.returncode == 0, name

@@ -645,7 +645,7 @@ def test_a_change_is_a_line_with_its_duration_below_the_name_of_its_play(output)
 def test_what_changed_nothing_is_hidden_unless_it_took_long(output):
     for hidden in ("Change nothing", "Skip something", "The play in which nothing", "Say"):
         assert hidden not in output
-    assert re.search(r"^  ok       Take long  [2-9]\.\d s$", output, re.MULTILINE)
+    assert re.search(r"^  ok       Take long  \d+\.\d s$", output, re.MULTILINE)
 
 
 def test_an_ignored_failure_is_hidden(output):

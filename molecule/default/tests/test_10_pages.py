@@ -35,7 +35,9 @@ def test_production_hides_its_inside_and_serves_hashed_files(host):
     """A missing page is a plain 404, and the style sheet's name carries its content's hash."""
     missing = host.visit(f"{PAGES['prod']}missing")
     assert "404" in missing.said
+    assert "There is no such page" in missing.said
     assert "DEBUG" not in missing.said
+    assert "DEBUG" in host.visit(f"{PAGES['dev']}missing").said
     style = re.search(r'href="(/static/core/site\.[0-9a-f]{12}\.css)"', host.page(PAGES["prod"]))[1]
     assert host.page(PAGES["prod"].rstrip("/") + style)
 

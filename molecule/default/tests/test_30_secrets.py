@@ -9,11 +9,13 @@ CONSUMERS = {
     "dev/secrets/db/postgres_password": "postdo-dev-db",
     "dev/secrets/web/postgres_password": "postdo-dev-web",
     "dev/secrets/web/django_secret_key": "postdo-dev-web",
+    "dev/secrets/web/superuser_password": "postdo-dev-web",
     "dev/secrets/pgadmin/postgres_password": "postdo-dev-pgadmin",
     "dev/secrets/pgadmin/pgadmin_password": "postdo-dev-pgadmin",
     "prod/secrets/db/postgres_password": "postdo-prod-db",
     "prod/secrets/web/postgres_password": "postdo-prod-web",
     "prod/secrets/web/django_secret_key": "postdo-prod-web",
+    "prod/secrets/web/superuser_password": "postdo-prod-web",
 }
 
 
@@ -24,7 +26,9 @@ def canary(host):
     Returns the canary and all that Ansible said with -vvv and --diff.
     """
     canary = f"canary{secrets.token_hex(12)}"
+    # Its password is the operator's here, lest the play make one that no test knows.
     for environment in ("dev", "prod"):
+        (host.directory / "secrets" / environment / "superuser_password").touch(mode=0o600)
         for secret in (host.directory / "secrets" / environment).iterdir():
             # Another value for each, and long enough for Django.
             secret.write_text(f"{canary}{secret.name}{secrets.token_hex(16)}\n")
@@ -32,7 +36,8 @@ def canary(host):
     # On its standard input, or the canary would be an argument of the watcher itself.
     script = f"text={canary}\n{(TOOLS / 'watch.sh').read_text()}"
     with host.background("sh -s", script) as watcher:
-        said = [host.converge(environment, "-vvv", "--diff") for environment in PAGES]
+        arguments = ("-vvv", "--diff", "-e", "django_web_superuser_enabled=true")
+        said = [host.converge(environment, *arguments) for environment in PAGES]
         host.run("rm /run/watching")
         seen = watcher.communicate(timeout=30)[0]
     return canary, said, seen
@@ -43,6 +48,17 @@ def test_changed_secrets_are_in_use_after_the_next_run(host, canary):
     host.wait_for()
     for url in PAGES.values():
         assert "all applied" in host.page(url)
+
+
+def test_a_superuser_who_was_asked_for_is_there_once(host, canary):
+    """With the password of the secrets, which the next run leaves as it is."""
+    query = (
+        "from django.contrib.auth import get_user_model as m; u = m().objects.get(is_superuser=True);"
+        " print(u.username, u.check_password(open('/run/secrets/superuser_password').read().strip()))"
+    )
+    shell = f'docker exec postdo-prod-web python manage.py shell --verbosity 0 -c "{query}"'
+    assert host.run(shell) == "admin True"
+    assert "changed=0" in host.converge("prod", "-e", "django_web_superuser_enabled=true")
 
 
 def test_secrets_are_on_the_disk_for_their_consumers_alone(host, canary):

@@ -5,7 +5,9 @@ import uuid
 import pytest
 from hosts import PAGES
 
-FIELD = '    mood = models.CharField(max_length=20, blank=True, default="")\n'
+# Of another name each time: the tests may be run again on hosts that are still there.
+NAME = f"mood_{uuid.uuid4().hex[:6]}"
+FIELD = f'    {NAME} = models.CharField(max_length=20, blank=True, default="")\n'
 TABLE = '''"""Make a table that nobody else may have made."""
 
 from django.db import migrations
@@ -13,7 +15,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [("core", "{previous}")]
-    operations = [migrations.RunSQL("CREATE TABLE proof (id int)", "DROP TABLE proof")]
+    operations = [migrations.RunSQL("CREATE TABLE {table} (id int)", "DROP TABLE {table}")]
 '''
 
 
@@ -45,7 +47,7 @@ def test_development_writes_the_migration_and_applies_it(host, entries):
     """The file lands in the source, owned by its owner, and rows survive."""
     host.converge("dev")
     written = migrations(host)[-1]
-    assert "mood" in written.name
+    assert NAME in written.name
     assert written.stat().st_uid == host.source.stat().st_uid
     assert applied(host, "dev", written.stem) == 1
     assert entries in host.page(PAGES["dev"])
@@ -57,16 +59,16 @@ def test_production_applies_what_a_failed_run_left_once(host, entries):
     Between them neither source nor image changes: only the state says that something is left.
     """
     first = migrations(host)[-1]
-    second = first.with_name("9000_proof.py")
-    second.write_text(TABLE.format(previous=first.stem))
-    sql(host, "prod", "CREATE TABLE proof (id int)")
+    second = first.with_name(f"{int(first.name[:4]) + 1:04}_proof.py")
+    second.write_text(TABLE.format(previous=first.stem, table=f"proof_{NAME}"))
+    sql(host, "prod", f"CREATE TABLE proof_{NAME} (id int)")
     serving = host.containers("postdo-prod-web")["postdo-prod-web"]["Id"]
     result = host.ansible("prod")
     assert result.code != 0
-    assert 'relation "proof" already exists' in result.said
+    assert f'relation "proof_{NAME}" already exists' in result.said
     assert host.containers("postdo-prod-web")["postdo-prod-web"]["Id"] == serving
     assert entries in host.page(PAGES["prod"])
-    sql(host, "prod", "DROP TABLE proof")
+    sql(host, "prod", f"DROP TABLE proof_{NAME}")
     host.converge("prod")
     assert host.containers("postdo-prod-web")["postdo-prod-web"]["Id"] != serving
     assert [applied(host, "prod", path.stem) for path in (first, second)] == [1, 1]

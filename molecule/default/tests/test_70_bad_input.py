@@ -73,7 +73,7 @@ def test_a_source_without_manage_py(host, tmp_path):
 
 def test_a_requirement_that_cannot_be_resolved(host):
     """The build fails with the requirement's name, and what runs is not touched."""
-    source = shutil.copytree(host.source, host.directory / "unresolvable")
+    source = shutil.copytree(host.source, host.directory / "unresolvable", dirs_exist_ok=True)
     (source / "requirements.txt").write_text(f"Django==0.0.1 --hash=sha256:{'0' * 64}\n")
     refuses(host, "prod", "0.0.1", django_web_source=str(source))
 

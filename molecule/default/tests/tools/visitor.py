@@ -1,6 +1,6 @@
 """Prints the page at argv[1]; if argv[2] is not empty, leaves it there as an entry first.
 
-Runs in a host, on its own Python. Ends with 1 and one line if the answer is not a 200.
+Runs in a host, on its own Python. Ends with 1, one line and the page if the answer is not a 200.
 """
 
 import re
@@ -21,6 +21,8 @@ try:
         form = urllib.parse.urlencode({"csrfmiddlewaretoken": token, "text": entry}).encode()
         with visitor.open(url, form, timeout=10) as answer:
             page = answer.read().decode()
+except urllib.error.HTTPError as error:
+    sys.exit(f"{url}: {error}\n{error.read().decode()}")
 except OSError as error:
     sys.exit(f"{url}: {error}")
 print(page)

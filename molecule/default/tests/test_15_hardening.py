@@ -1,0 +1,45 @@
+"""What a container could do if somebody took it over: as little as its work allows."""
+
+import pytest
+from hosts import SERVICES
+
+NO_WAY_OUT = "import socket; socket.create_connection(('{address}', 1), timeout=5)"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_no_privileges_and_writes_only_where_it_must(host, name):
+    """Seen from inside: no capability, none to be gained, a root that is read-only."""
+    status = dict(
+        line.split(":\t", 1)
+        for line in host.run(f"docker exec {name} cat /proc/1/status").splitlines()
+        if ":\t" in line
+    )
+    assert {int(status[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
+    assert status["NoNewPrivs"] == "1"
+    tried = host.attempt(f"docker exec --user 0 {name} touch /usr/bin/new")
+    assert "Read-only file system" in tried.said
+    # Development's application is its source's owner, who may be root where the tests run.
+    if name != "postdo-dev-web":
+        assert status["Uid"].split()[0] != "0"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_cannot_take_the_whole_machine(host, name):
+    """Memory without swap, processes and logs are bounded."""
+    settings = host.containers(name)[name]["HostConfig"]
+    assert 0 < settings["Memory"] == settings["MemorySwap"]
+    assert 0 < settings["PidsLimit"] < 1000
+    assert settings["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_productions_database_has_no_way_out(host):
+    """Its network ends at the host; development's, which publishes a port, shows that the try works."""
+    said = {
+        environment: host.attempt(
+            f"docker exec postdo-{environment}-db"
+            f' python3 -c "{NO_WAY_OUT.format(address=host.address)}"'
+        ).said
+        for environment in ("dev", "prod")
+    }
+    assert "Connection refused" in said["dev"]
+    assert "Network is unreachable" in said["prod"]

@@ -1,0 +1,60 @@
+"""What is in the images that `./run.sh test` has just built, and what is not."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+LEFT_BEHIND = (
+    "find / -xdev \\( -name ca-bundle.crt -o -path '/var/lib/apt/lists/*_Packages*' -o -name '*.deb'"
+    " -o -path '*/.cache/*' -o -name secret -path '/tmp/*' \\) -not -path '/proc/*'"
+)
+
+
+def images():
+    """Return {what it is for: name} of every image of both environments."""
+    reports = sorted(Path(__file__).parents[1].glob(".cache/*-images.json"))
+    return {key: name for path in reports for key, name in json.loads(path.read_text()).items()}
+
+
+def inside(image, script):
+    """Return what a shell script prints in an image, as root and without a network."""
+    command = ["docker", "run", "--rm", "--network=none", "--user=0", "--entrypoint=sh", image]
+    done = subprocess.run(
+        [*command, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture(params=["base", "postgres", "runtime", "application", "pgadmin"])
+def image(request):
+    """Return the name of each image in turn."""
+    return images()[request.param]
+
+
+def test_no_compiler_no_installer_of_python_packages_and_nothing_left_behind(image):
+    assert inside(image, "command -v sh") == "/usr/bin/sh"
+    assert inside(image, "command -v gcc cc c++ make ld pip pip3 uv") == ""
+    assert inside(image, LEFT_BEHIND) == ""
+
+
+def test_what_the_host_trusts_is_trusted_in_no_image(image):
+    certificates = "sha256sum /etc/ssl/certs/ca-certificates.crt"
+    assert inside(
+        image, "update-ca-certificates --fresh > /dev/null 2>&1; " + certificates
+    ) == inside(image, certificates)
+    assert inside(image, "ls -A /usr/local/share/ca-certificates") == ""
+
+
+@pytest.mark.parametrize("kind", ["postgres", "runtime", "application", "pgadmin"])
+def test_an_image_has_its_own_user_and_knows_how_it_is_well(kind):
+    answer = subprocess.run(
+        ["docker", "inspect", "--format", "{{json .Config}}", images()[kind]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    config = json.loads(answer.stdout)
+    assert int(config["User"].split(":")[0]) > 1000
+    assert config["Healthcheck"]["Test"][0] == "CMD"
