@@ -1,9 +1,11 @@
 """What a container could do if somebody took it over: as little as its work allows."""
 
+import re
+
 import pytest
 from hosts import SERVICES
 
-NO_WAY_OUT = "import socket; socket.create_connection(('{address}', 1), timeout=5)"
+TRY = "import socket; socket.create_connection(('{address}', 1), timeout=5)"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -34,12 +36,12 @@ def test_a_container_cannot_take_the_whole_machine(host, name):
 
 def test_productions_database_has_no_way_out(host):
     """Its network ends at the host; development's, which publishes a port, shows that the try works."""
+    beyond = host.address.rsplit(".", 1)[0] + ".1"  # the machine on which the hosts are
     said = {
         environment: host.attempt(
-            f"docker exec postdo-{environment}-db"
-            f' python3 -c "{NO_WAY_OUT.format(address=host.address)}"'
+            f'docker exec postdo-{environment}-db python3 -c "{TRY.format(address=beyond)}"'
         ).said
         for environment in ("dev", "prod")
     }
     assert "Connection refused" in said["dev"]
-    assert "Network is unreachable" in said["prod"]
+    assert re.search("Network is unreachable|timed out", said["prod"])
