@@ -124,7 +124,7 @@ case "${1:-}" in
             fail "$container is not running; start it: ./run.sh $inventory"
         if [ "$operation" = psql ]; then
             label() { docker inspect --format "{{index .Config.Labels \"postdo.$1\"}}" "$container"; }
-            # As the application's role; RESET ROLE makes you the superuser.
+            # As the application's role; SET ROLE NONE makes you the superuser.
             exec docker exec "$terminal" --env PGOPTIONS="-c role=$(label role)" "$container" \
                 psql --dbname="$(label database)" "$@"
         fi

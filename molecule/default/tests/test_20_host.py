@@ -102,7 +102,7 @@ def test_the_databases_shell_is_the_applications_role(host, application):
     """Which may do what the application may, and can become the superuser."""
     asked = run_sh(host, "-1 psql -At -c 'SELECT current_user'")
     assert asked.out == "app"
-    asked = run_sh(host, "-1 psql -At -c 'RESET ROLE' -c 'SELECT current_user'")
+    asked = run_sh(host, "-1 psql -At -c 'SET ROLE NONE' -c 'SELECT current_user'")
     assert asked.out.splitlines()[-1] == "postgres"
 
 
