@@ -120,8 +120,11 @@ case "${1:-}" in
         name() { sed -n "s/^stack_$1: *[\"']\{0,1\}\([a-z0-9]*\).*/\1/p" "inventories/$inventory/group_vars/all/stack.yml"; }
         service=$([ "$operation" = psql ] && echo db || echo web)
         container="$(name name)-$(name environment)-$service"
-        [ "$(docker inspect --type container --format '{{.State.Running}}' "$container" 2>&1)" = true ] ||
-            fail "$container is not running; start it: ./run.sh $inventory"
+        case "$(docker inspect --type container --format '{{.State.Running}}' "$container" 2>&1)" in
+            true) ;;
+            *denied*) fail "the engine is root's: use sudo ./run.sh, or an account in the group docker." ;;
+            *) fail "$container is not running; start it: ./run.sh $inventory" ;;
+        esac
         if [ "$operation" = psql ]; then
             label() { docker inspect --format "{{index .Config.Labels \"postdo.$1\"}}" "$container"; }
             # As the application's role; SET ROLE NONE makes you the superuser.
