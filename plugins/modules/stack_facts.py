@@ -39,13 +39,17 @@ stack_facts:
   description: >-
     files (the text by path, empty where there is none), owners (uid and gid by path, of those that exist), root (bool),
     systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), units (of those among the files:
-    active and enabled, systemd's words, and stale, bool), dockerd (path of the engine's program, empty where it is not
-    installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
+    active and enabled, systemd's words, and stale, bool), programs (paths of dockerd and mmdebstrap, empty where they
+    are not installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
     in iptables' words), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at;
     root), containers, networks and volumes by name, images (created, its day, and size, by
     name:tag), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data).
   type: dict
 """
+
+
+# sudo may leave out the places of root's programs.
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
 
 def _docker(module, *arguments):
@@ -223,8 +227,9 @@ def main():
         "systemd": systemd,
         "units": _units(module, units) if systemd and units else {},
         "systemd_installed": os.path.isdir("/etc/systemd/system"),
-        "dockerd": shutil.which("dockerd", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
-        or "",
+        "programs": {
+            name: shutil.which(name, path=PROGRAMS) or "" for name in ("dockerd", "mmdebstrap")
+        },
         "requests": _has_requests(),
         "firewall": _firewall(module),
         "booted": _booted(),
