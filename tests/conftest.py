@@ -43,3 +43,18 @@ def run():
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def python(run, repository, tmp_path_factory):
+    """Return a Python that has what the application's lock says, and nothing else."""
+    place = tmp_path_factory.mktemp("django") / "venv"
+    lock = repository / "app/requirements.txt"
+    env = {"UV_SYSTEM_CERTS": "1"}
+    for command in (
+        ["uv", "venv", "--quiet", place],
+        ["uv", "pip", "install", "--quiet", "--python", place, "--require-hashes", "-r", lock],
+    ):
+        answer = run(*command, env=env)
+        assert answer.returncode == 0, answer.stderr
+    return place / "bin/python"

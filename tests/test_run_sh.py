@@ -110,6 +110,39 @@ def test_a_new_project_needs_a_path(toolchain):
     assert answer.stderr == "run.sh: say where the project goes: ./run.sh new PATH\n"
 
 
+def test_a_new_project_is_one_that_django_finds_nothing_wrong_with(toolchain, tmp_path, python):
+    shutil.copytree(Path(__file__).parents[1] / "app", toolchain / "app")
+    # Relative to where the caller stands.
+    made = start(toolchain, "new", "a shop", cwd=tmp_path)
+    assert made.returncode == 0, made.stdout + made.stderr
+    secret = tmp_path / "secret"
+    secret.write_text("x" * 50)
+    settings = {
+        "DATABASE_HOST": "h",
+        "DATABASE_PORT": "1",
+        "DATABASE_NAME": "n",
+        "DATABASE_USER": "u",
+    }
+    settings |= {name: str(secret) for name in ("DJANGO_SECRET_KEY_FILE", "DATABASE_PASSWORD_FILE")}
+    settings |= {f"DJANGO_{name}_ROOT": str(tmp_path) for name in ("STATIC", "MEDIA")}
+    settings |= {"DJANGO_PUBLIC_URL": "http://127.0.0.1:8000", "DJANGO_ENVIRONMENT": "dev"}
+    settings |= {"DJANGO_SERVED_BY": "host", "DJANGO_DEBUG": "true"}
+    checked = subprocess.run(
+        [python, "manage.py", "check", "--fail-level=WARNING"],
+        cwd=tmp_path / "a shop",
+        env={"PATH": "/usr/bin:/bin", "DJANGO_SETTINGS_MODULE": "config.settings", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "no issues" in checked.stdout
+    assert not (tmp_path / "a shop/core").exists()
+    again = start(toolchain, "new", "a shop", cwd=tmp_path)
+    assert again.returncode != 0
+    assert "is not empty" in again.stdout + again.stderr
+
+
 def test_further_arguments_reach_ansible_as_they_are(toolchain):
     answer = start(toolchain, "-0", "-e", "@/no such/file with spaces.yml")
     assert answer.returncode not in (0, 2)
