@@ -10,16 +10,26 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# What `./run.sh test` has just built; another image can be named by hand.
-_report = REPOSITORY / ".cache/dev-images.json"
-if _report.exists():
-    os.environ.setdefault("POSTGRES_IMAGE", json.loads(_report.read_text())["postgres"])
-
 
 @pytest.fixture(scope="session")
 def repository():
     """Return the path of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def images(repository):
+    """Return the names of development's images, as `./run.sh test` has just built them."""
+    report = repository / ".cache/dev-images.json"
+    if not report.exists():
+        pytest.fail("there are no images yet: ./run.sh test builds them")
+    return json.loads(report.read_text())
+
+
+@pytest.fixture(scope="session")
+def image(images):
+    """Return the name of the PostgreSQL image."""
+    return images["postgres"]
 
 
 @pytest.fixture(scope="session")

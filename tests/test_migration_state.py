@@ -1,7 +1,6 @@
 """What the application's image says of migrations, on small projects over a real PostgreSQL.
 
-Needs Docker and a PostgreSQL image: the one named by POSTGRES_IMAGE, else the newest that the
-play made. Django comes from the application's own lock.
+Django comes from the application's own lock.
 """
 
 import json
@@ -11,7 +10,7 @@ import subprocess
 import uuid
 
 import pytest
-from test_postgres_image import PASSWORD, Server, docker
+from server import PASSWORD, Server, docker
 
 SETTINGS = """
 import os, pathlib
@@ -60,14 +59,8 @@ def models(meta="pass", **changes):
 
 
 @pytest.fixture(scope="session")
-def postgres():
+def postgres(image):
     """Yield a server that is published on a port of the loopback, and prepared."""
-    image = os.environ.get("POSTGRES_IMAGE")
-    if not image:
-        found = docker("images", "--format", "{{.Repository}}:{{.Tag}}", "postdo/postgres").stdout
-        if not found:
-            pytest.fail("there is no PostgreSQL image: name one in POSTGRES_IMAGE")
-        image = found.split()[0]
     server = Server(image)
     try:
         server.start(options=["--publish=127.0.0.1::5432"])
