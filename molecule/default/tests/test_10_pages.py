@@ -54,6 +54,21 @@ def test_development_serves_a_change_of_the_source_at_once(host):
         template.write_text(before)
 
 
+def test_check_says_what_a_deploy_would_change_and_changes_nothing(host):
+    """A new release would be built, and the container be replaced by one of it."""
+    template = host.source / "core/templates/core/home.html"
+    original = template.read_text()
+    before = host.state()
+    template.write_text(original + "<!-- another release -->")
+    try:
+        said = host.converge("prod", "--check", "--diff")
+    finally:
+        template.write_text(original)
+    assert re.search(r"postdo/django:\w+ would be built", said)
+    assert "changed  Run the application's container" in said
+    assert host.state() == before
+
+
 def test_an_entry_is_added_in_a_browser(host, browser):
     """A visitor fills in the form of production and finds the entry on the page."""
     page = browser.new_page()
