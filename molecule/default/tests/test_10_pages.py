@@ -65,7 +65,7 @@ def test_check_says_what_a_deploy_would_change_and_changes_nothing(host):
     finally:
         template.write_text(original)
     assert re.search(r"postdo/django:\w+ would be built", said)
-    assert "changed  Run the application's container" in said
+    assert re.search(r"changed .*Run the application's container", said)
     assert host.state() == before
 
 
