@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -118,8 +119,10 @@ class LookupModule(LookupBase):
             os.makedirs(folder, exist_ok=True)
             # They are needed for as long as they are unpacked; yesterday's only fill the disk.
             for old in os.scandir(folder):
-                if old.stat().st_mtime < time.time() - 86400:
-                    os.unlink(old)
+                # Another run may be doing the same.
+                with contextlib.suppress(FileNotFoundError):
+                    if old.stat().st_mtime < time.time() - 86400:
+                        os.unlink(old)
             with open(archive, "wb") as handle:
                 handle.write(packed.getvalue())
         return [digest.hexdigest()[:12]]
