@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ options:
   files:
     description: >-
       Files and directories whose owner is told, for files the text, and for units their state, so that a role need
-      not open them to see that they are right.
+      not open them to see that they are right. A path with an asterisk stands for those that exist.
     type: list
     elements: str
     default: []
@@ -215,7 +216,8 @@ def main():
         supports_check_mode=True,
     )
     name, prefix, files = (module.params[key] for key in ("name", "prefix", "files"))
-    units = [os.path.basename(path) for path in files if path.endswith(".service")]
+    files = [one for path in files for one in (sorted(glob.glob(path)) if "*" in path else [path])]
+    units = [os.path.basename(path) for path in files if path.endswith((".service", ".timer"))]
     engine = _engine(module)
     form = "{{.Repository}}:{{.Tag}}\t{{.CreatedAt}}\t{{.Size}}"
     images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")

@@ -1,0 +1,1 @@
+"""Backups of one environment, and the proof that they can be restored. Runs on the environment's host."""

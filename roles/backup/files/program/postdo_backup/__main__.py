@@ -1,0 +1,205 @@
+"""The command line: what timers and playbooks call on the environment's host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from . import drill, health, media, record, repository, restore, transfer
+from .environment import Busy, Environment, Failure, running, size, when
+
+
+def main() -> int:
+    """Run one operation; its exit status is 0, 1 for a failure, or 75 where somebody is at work."""
+    parser = argparse.ArgumentParser(prog="postdo-backup", allow_abbrev=False)
+    parser.add_argument("--environment", type=Path, required=True, metavar="FILE")
+    operations = parser.add_subparsers(required=True, metavar="OPERATION")
+
+    def operation(function, *options: tuple[str, dict]) -> None:
+        name = function.__name__.strip("_").replace("_", "-")
+        one = operations.add_parser(name, help=function.__doc__, allow_abbrev=False)
+        for flag, settings in options:
+            one.add_argument(flag, **settings)
+        one.set_defaults(function=function)
+
+    yes = {"action": "store_true"}
+    operation(_prepare, ("--anew", yes))
+    operation(_scheduled)
+    operation(_backup, ("--type", {"choices": ["auto", "full", "diff", "incr"], "default": "auto"}))
+    operation(_drill)
+    operation(_check)
+    operation(_status)
+    operation(_mark, ("name", {}))
+    operation(
+        _restore, ("--to", {"required": True}), ("--uploads", yes), ("--accept-unapplied", yes)
+    )
+    operation(_inspect, ("--to", {"required": True}))
+    operation(_inspect_end)
+    operation(_pull, ("--source", {"type": Path, "required": True}), ("--sql", {"type": Path}))
+    operation(_dump, ("path", {"type": Path}))
+    operation(_load, ("path", {"type": Path}), ("--sql", {"type": Path}))
+    asked = parser.parse_args()
+    try:
+        asked.function(Environment(asked.environment), asked)
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return 75 if isinstance(failure, Busy) else 1
+    return 0
+
+
+def _prepare(environment: Environment, asked: argparse.Namespace) -> None:
+    """make the repositories where there are none"""
+    with environment.lock("backup", wait=600):
+        repository.own(environment)
+        done = repository.prepare(environment, anew=asked.anew) + media.prepare(environment)
+        backups = len(repository.contents(environment).backups)
+    print(json.dumps({"changed": bool(done), "actions": done, "backups": backups}))
+
+
+def _scheduled(environment: Environment, asked: argparse.Namespace) -> None:
+    """make the backup that is due now; where one is being made, that is enough"""
+    asked.type = "auto"
+    try:
+        _backup(environment, asked)
+    except Busy as busy:
+        print(busy)
+
+
+def _backup(environment: Environment, asked: argparse.Namespace) -> None:
+    """make a backup now"""
+    with environment.lock("backup"):
+        print(_make(environment, asked.type))
+
+
+def _make(environment: Environment, type_: str) -> str:
+    """Make a backup of database and uploads, record it, and return what it cost."""
+    _require(environment)
+    with record.told(environment, "backup"):
+        if not running(environment.container):
+            raise Failure(f"{environment.container} does not run; start it: {environment.call}")
+        if type_ == "auto":
+            type_ = repository.due(environment, repository.contents(environment), time.time())
+        begun = time.monotonic()
+        made = repository.back_up(environment, type_)
+        said = [repository.describe(made)]
+        if media.kept(environment):
+            uploads = media.back_up(environment)
+            said.append(
+                f"uploads: {uploads['files']} files, {size(uploads['size'])}, {size(uploads['added'])} stored"
+            )
+        record.result(
+            environment, "backup", "", label=made.label, seconds=round(time.monotonic() - begun, 2)
+        )
+    return "\n".join([*said, repository.reach(environment, repository.contents(environment))])
+
+
+def _drill(environment: Environment, asked: argparse.Namespace) -> None:
+    """restore the newest backup to scratch, examine it, measure it, destroy it"""
+    _require(environment)
+    with environment.lock("copy"), record.told(environment, "drill"):
+        proven = drill.drill(environment)
+        record.result(environment, "drill", "", **proven)
+    steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in proven["steps"].items())
+    print(
+        f"Restored {proven['backup']} and the log since then, to {proven['restored_to']}, in "
+        f"{proven['seconds']:.1f} s ({steps}).\n"
+        f"{proven['rows']} rows in {proven['tables']} tables, {size(proven['size'])}; uploads: "
+        f"{'not kept here' if proven['uploads'] is None else proven['uploads']}; Django: {proven['django']}.\n"
+        f"Removed because of their age: {', '.join(proven['removed']) or 'nothing'}."
+    )
+
+
+def _check(environment: Environment, asked: argparse.Namespace) -> None:
+    """fail, and tell the operator, if the environment could not be recovered now"""
+    _require(environment)
+    problems = health.examine(environment)["problems"]
+    if problems:
+        text = "\n".join(problems)
+        record.alert(environment, text, once=True)
+        raise Failure(text)
+    print("Backups and drills are as they should be.")
+
+
+def _status(environment: Environment, asked: argparse.Namespace) -> None:
+    """print the state of the backups as JSON"""
+    print(json.dumps(health.examine(environment)))
+
+
+def _mark(environment: Environment, asked: argparse.Namespace) -> None:
+    """name this moment, so that it can be restored by name"""
+    _require(environment)
+    moment = repository.mark(environment, asked.name)
+    points = record.read(environment).get("points", {})
+    record.write(environment, points={**points, asked.name: moment})
+    print(f"{asked.name} is {when(moment)}.")
+
+
+def _restore(environment: Environment, asked: argparse.Namespace) -> None:
+    """restore aside, examine, and put it in the place of what runs"""
+    _require(environment)
+    with environment.lock("copy"), environment.lock("backup", wait=600):
+        accepted = asked.accept_unapplied
+        print(
+            restore.restore(
+                environment, asked.to, uploads=asked.uploads, unapplied_accepted=accepted
+            )
+        )
+
+
+def _inspect(environment: Environment, asked: argparse.Namespace) -> None:
+    """restore beside the database, to look inside"""
+    _require(environment)
+    with environment.lock("copy"):
+        print(restore.look(environment, asked.to))
+
+
+def _inspect_end(environment: Environment, asked: argparse.Namespace) -> None:
+    """remove what inspect made"""
+    with environment.lock("copy"):
+        print(restore.end_look(environment))
+
+
+def _pull(environment: Environment, asked: argparse.Namespace) -> None:
+    """put another environment's newest backup in the place of this one's data"""
+    sql = restore.read_sql(asked.sql) if asked.sql else ""
+    try:
+        source = Environment(asked.source)
+    except FileNotFoundError:
+        raise Failure(
+            f"pull_from names an environment that is not on this host ({asked.source} is missing). Dump it "
+            "there and load the dump here: dump, load."
+        ) from None
+    with environment.lock("copy"):
+        print(restore.pull(environment, source, sql))
+
+
+def _dump(environment: Environment, asked: argparse.Namespace) -> None:
+    """write the application's database to a file"""
+    written = transfer.dump(environment, asked.path)
+    print(f"{asked.path}: {size(written)}")
+
+
+def _load(environment: Environment, asked: argparse.Namespace) -> None:
+    """load a dump into a new database and put it in the place of the old one"""
+    sql = restore.read_sql(asked.sql) if asked.sql else ""
+    with environment.lock("copy"):
+        old = transfer.load(environment, asked.path, sql)
+    print(
+        f"{asked.path} is loaded. The database of before is {old}; when you are sure: "
+        f"docker exec {environment.container} dropdb -U postgres {old}"
+    )
+
+
+def _require(environment: Environment) -> None:
+    """Raise Failure where the environment keeps no backups."""
+    if not environment.enabled:
+        raise Failure(
+            "backup_enabled is false here. Set it to true in the inventory's backup.yml, and run."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""A copy of the database: restored from the repository into a volume of its own, run aside, examined."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from .environment import (
+    Environment,
+    Failure,
+    attempt,
+    inspect,
+    last_words,
+    psql,
+    run,
+    running,
+    size,
+    when,
+)
+
+PGDATA = "/var/lib/postgresql/data/pgdata"
+
+# Exact numbers of rows, of every table that is no system's.
+_COUNTS = """
+SELECT json_object_agg(format('%I.%I', schemaname, tablename), (xpath('/row/n/text()',
+  query_to_xml(format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename),
+               false, true, '')))[1]::text::bigint)
+FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# What pgBackRest wrote for the recovery has had its day.
+_RECOVERY_SETTINGS = (
+    "restore_command",
+    *(f"recovery_target{end}" for end in ("", "_name", "_time", "_action", "_timeline")),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where recovery ends: `latest`, or the name, time or backup that `value` gives."""
+
+    kind: str
+    value: str = ""
+    # The backup that recovery begins with; empty: pgBackRest chooses.
+    backup: str = ""
+
+    def options(self) -> list[str]:
+        """Return pgBackRest's options for it."""
+        chosen = [f"--set={self.backup}"] if self.backup else []
+        match self.kind:
+            case "latest":
+                return [*chosen, "--type=default"]
+            case "backup":
+                return [*chosen, "--type=immediate", "--target-action=promote"]
+            case _:
+                type_ = [f"--type={self.kind}", f"--target={self.value}"]
+                return [*chosen, *type_, "--target-action=promote"]
+
+
+class Copy:
+    """One copy, by the name of its container and its volume; use it with `with`."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        name: str,
+        *,
+        archiving: bool = False,
+        source: Environment | None = None,
+    ) -> None:
+        """Name it. With `archiving` its new log is kept for the archive: it will be in production.
+
+        `source` is the environment whose repository it comes from, where that is another one.
+        """
+        self.environment = environment
+        self.source = source or environment
+        self.container = f"{environment.prefix}-{name}"
+        self.volume = f"{environment.volume}-{name}"
+        self.network = f"{self.container}-only"
+        # With a command that fails nothing is sent, and all is kept until the switch.
+        self.archive = ["on", "/bin/false"] if archiving else ["off", ""]
+
+    def __enter__(self) -> Self:
+        self.destroy()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Remove whatever there is of it, the volume too."""
+        attempt("docker", "rm", "--force", "--volumes", self.container)
+        attempt("docker", "network", "rm", self.network)
+        attempt("docker", "volume", "rm", self.volume)
+
+    # -- restoring ----------------------------------------------------------------------------
+
+    def _container(self, *options: str) -> list[str]:
+        """Return the arguments of docker run that are common to all its containers."""
+        environment = self.environment
+        return [
+            *("docker", "run", "--pull", "never", "--read-only", "--cap-drop", "ALL"),
+            *(
+                "--security-opt",
+                "no-new-privileges",
+                "--label",
+                f"postdo.stack={environment.prefix}",
+            ),
+            *("--tmpfs", "/tmp:mode=1777,size=64m", "--memory", environment.copy_memory),
+            *("--volume", f"{self.volume}:/var/lib/postgresql/data"),
+            *options,
+        ]
+
+    def restore(self, target: Target) -> None:
+        """Fill the volume from the repository; raises Failure if any file is not as it was."""
+        environment = self.environment
+        make_volume(environment, self.volume)
+        run(
+            *self._container("--rm", "--network", self.source.repository_network),
+            *self.source.repository_mount(writable=False),
+            *("--entrypoint", "pgbackrest", environment.image, "--stanza=main", *target.options()),
+            "--recovery-option=restore_command=wal-get %f %p",
+            "restore",
+            doing="Restoring from the repository",
+        )
+
+    def start(self, *, port: int = 0) -> None:
+        """Run the server on the volume and wait until it serves, on a port of the host if one is given.
+
+        Raises Failure with the server's reason for not serving. Without a port nothing leaves its network.
+        """
+        environment = self.environment
+        if not inspect("network", self.network):
+            internal = [] if port else ["--internal"]
+            name = f"pd-{hashlib.sha256(self.network.encode()).hexdigest()[:12]}"
+            options = ["--opt", f"com.docker.network.bridge.name={name}", *internal]
+            run("docker", "network", "create", *options, self.network, doing="Making a network")
+        remote = not self.source.repository and not port
+        options = ["--network", self.source.edge if remote else self.network]
+        options += ["--publish", f"127.0.0.1:{port}:5432"] if port else []
+        run(
+            *self._container("--detach", "--init", "--name", self.container, *options),
+            *("--tmpfs", "/run/postgresql:uid=15432,gid=15432,mode=0700,size=1m"),
+            *("--shm-size", "128m", "--stop-timeout", "300"),
+            *("--volume", f"{environment.secrets}/db:/run/secrets:ro"),
+            *self.source.repository_mount(writable=False),
+            environment.image,
+            *("-c", f"archive_mode={self.archive[0]}", "-c", f"archive_command={self.archive[1]}"),
+            *("-c", "hot_standby=off", "-c", "max_prepared_transactions=100"),
+            doing="Starting the restored database",
+        )
+        # A long recovery is no failure: only the server's own end is.
+        while attempt("docker", "exec", self.container, "healthcheck").returncode:
+            if not running(self.container):
+                raise Failure(f"The restored database did not start: {self._reason()}")
+            time.sleep(0.2)
+        # The archive is no longer needed, and what is examined now has no way out.
+        if remote:
+            for action, network in (("connect", self.network), ("disconnect", self.source.edge)):
+                words = ["docker", "network", action, network, self.container]
+                run(*words, doing="Closing the copy's way out")
+
+    def _reason(self) -> str:
+        """Return the server's own words for its end."""
+        done = attempt("docker", "logs", "--tail", "200", self.container)
+        lines = (done.stdout + done.stderr).splitlines()
+        told = [line for line in lines if re.search("FATAL|PANIC|ERROR|wal-get:", line)]
+        return "\n".join(re.sub(r"^.*?(FATAL|PANIC|ERROR)", r"\1", line) for line in told[-4:])
+
+    def stop(self) -> None:
+        """Shut the server down cleanly and remove its container."""
+        run("docker", "stop", self.container, doing="Stopping the restored database")
+        state = inspect("container", self.container)["State"]
+        if state["ExitCode"] != 0:
+            raise Failure(f"The restored database did not shut down cleanly: {self._reason()}")
+        run("docker", "rm", self.container, doing="Removing the restored database's container")
+
+    # -- examining ----------------------------------------------------------------------------
+
+    def replayed(self) -> str:
+        """Return the name of the last segment of the log that recovery used."""
+        query = (
+            "SELECT pg_walfile_name(lsn) FROM (SELECT (regexp_match(pg_read_file("
+            "'pg_wal/' || lpad(to_hex(timeline_id), 8, '0') || '.history'), "
+            "'\\t([0-9A-F]+/[0-9A-F]+)\\t[^\\n]*\\n?$'))[1]::pg_lsn AS lsn "
+            "FROM pg_control_checkpoint()) AS fork"
+        )
+        # On the new timeline the segment has the new number; only the position counts.
+        return psql(self.container, query)[8:]
+
+    def prepare(self) -> None:
+        """Make role, database and password what the environment's are."""
+        database = self.environment.database
+        run(
+            *("docker", "exec", self.container, "prepare-database"),
+            *("--container", self.container, "--database", database["name"]),
+            *("--role", database["user"], "--locale", database["locale"]),
+            doing="Preparing the restored database",
+        )
+        settings = "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS)
+        psql(self.container, settings)
+
+    def examine_structure(self) -> None:
+        """Read all tables and indexes with pg_amcheck; raises Failure with what it found."""
+        query = "SELECT 1 FROM pg_extension WHERE extname = 'amcheck'"
+        names = psql(self.container, "SELECT datname FROM pg_database WHERE datallowconn")
+        ours = [name for name in names.splitlines() if not psql(self.container, query, name)]
+        done = attempt(
+            *("docker", "exec", self.container, "pg_amcheck", "--username=postgres", "--all"),
+            *("--install-missing", "--heapallindexed", "--jobs=2"),
+        )
+        if done.returncode:
+            raise Failure(f"pg_amcheck found damage: {last_words(done, 10)}")
+        for name in ours:
+            psql(self.container, "DROP EXTENSION amcheck", name)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows of each table."""
+        return counts(self.environment, self.container)
+
+    def unapplied(self) -> list[str] | None:
+        """Return the serving release's migrations that the copy lacks; None where there is no release.
+
+        The release's own container tells how it is run; only the database's address is another.
+        """
+        environment = self.environment
+        web = inspect("container", environment.web)
+        if web is None:
+            return None
+        settings = web["Config"]["Env"] + [f"DATABASE_HOST={self.container}", "DATABASE_PORT=5432"]
+        mounts = [
+            f"{m['Source']}:{m['Destination']}:ro" for m in web["Mounts"] if m["Type"] == "bind"
+        ]
+        done = attempt(
+            *("docker", "run", "--rm", "--pull", "never", "--network", self.network),
+            *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--no-healthcheck"),
+            *("--user", web["Config"]["User"], "--label", f"postdo.stack={environment.prefix}"),
+            *(word for setting in settings for word in ("--env", setting)),
+            *(word for mount in mounts for word in ("--volume", mount)),
+            *(web["Image"], "python", "manage.py", "showmigrations", "--plan"),
+        )
+        if done.returncode:
+            raise Failure(f"Django can't use the restored database: {last_words(done)}")
+        return [line[4:].strip() for line in done.stdout.splitlines() if line.startswith("[ ]")]
+
+    def examine_pages(self) -> None:
+        """Verify the checksum of every page; the server must have been stopped."""
+        done = attempt(
+            *self._container("--rm", "--network", "none"),
+            *("--entrypoint", "pg_checksums", self.environment.image, "--check", "-D", PGDATA),
+        )
+        if done.returncode:
+            raise Failure(f"Pages of the restored database are damaged: {last_words(done)}")
+
+
+def counts(environment: Environment, container: str) -> dict[str, int]:
+    """Return the number of rows of each of the application's tables in a server."""
+    return json.loads(psql(container, _COUNTS, environment.database["name"]) or "null") or {}
+
+
+def make_volume(environment: Environment, name: str, *further: str) -> None:
+    """Make a volume for a cluster, if it is not there, with further labels."""
+    labels = [f"postdo.stack={environment.prefix}", *further]
+    labels += [f"postdo.locale={environment.database['locale']}"]
+    words = [word for label in labels for word in ("--label", label)]
+    run("docker", "volume", "create", *words, name, doing=f"Making the volume {name}")
+
+
+def place(volume: str) -> Path:
+    """Return where the engine keeps a volume; raises Failure if it is not a plain one."""
+    found = inspect("volume", volume)
+    if found is None:
+        raise Failure(f"There is no volume {volume}.")
+    if found["Driver"] != "local" or found["Options"]:
+        raise Failure(
+            f"The volume {volume} has a driver or options of its own, so a restored one can't take "
+            "its place in one step. Move its data into a plain volume of that name first."
+        )
+    return Path(found["Mountpoint"])
+
+
+def exchange(one: str, other: str) -> None:
+    """Exchange what two volumes hold, in one step of the file system: it is done, or it is not."""
+    paths = [place(volume) for volume in (one, other)]
+    libc = ctypes.CDLL(None, use_errno=True)
+    here, exchanging = -100, 2  # AT_FDCWD and RENAME_EXCHANGE, see renameat2(2)
+    words = [os.fsencode(path) for path in paths]
+    if libc.renameat2(here, words[0], here, words[1], exchanging):
+        reason = os.strerror(ctypes.get_errno())
+        raise Failure(f"The volumes {one} and {other} could not be exchanged: {reason}.")
+    for path in paths:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def room(environment: Environment, needed: int) -> None:
+    """Raise Failure unless the engine has room for a copy of `needed` bytes."""
+    root = Path(run("docker", "info", "--format", "{{.DockerRootDir}}", doing="Asking the engine"))
+    status = os.statvfs(root)
+    free = status.f_bavail * status.f_frsize
+    if free < needed * 1.1 + 64 * 1024**2:
+        raise Failure(
+            f"A copy needs {size(needed)}, and {size(free)} are free in {root}. Free some room. "
+            f"Nothing was changed, at {when(time.time())}."
+        )

@@ -1,0 +1,128 @@
+"""The drill: the newest backup and the log since then, restored, examined, measured and destroyed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from . import copies, media, repository
+from .copies import Copy, Target
+from .environment import Environment, Failure, running, stamp, when
+
+
+class Watch:
+    """A stopwatch with named steps, in seconds."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        begun = time.monotonic()
+        yield
+        self.steps[name] = round(time.monotonic() - begun, 2)
+
+    def __str__(self) -> str:
+        total = f"{sum(self.steps.values()):.1f} s"
+        return f"{total} ({', '.join(f'{k} {v:.1f}' for k, v in self.steps.items())})"
+
+
+def examine(copy: Copy, watch: Watch) -> dict[str, int]:
+    """Examine a copy that runs, by everything but its pages, and return its numbers of rows."""
+    with watch.step("preparing"):
+        copy.prepare()
+    with watch.step("structure"):
+        copy.examine_structure()
+    with watch.step("rows"):
+        return copy.counts()
+
+
+def compare(counted: dict[str, int], before: dict[str, int], after: dict[str, int]) -> list[str]:
+    """Return what speaks against a copy, given the live numbers before and after its moment.
+
+    What was written in between is allowed for twice: rows come and go in one table.
+    """
+    problems = []
+    for table in sorted(before.keys() & after.keys()):
+        low, high = sorted((before[table], after[table]))
+        slack = high - low
+        if table not in counted:
+            problems.append(f"the table {table} is missing")
+        elif not low - slack <= counted[table] <= high + slack:
+            problems.append(f"{table} has {counted[table]} rows in place of {before[table]}")
+    return problems
+
+
+def drill(environment: Environment) -> dict:
+    """Restore to this moment, examine, measure and destroy; then remove what is too old.
+
+    Returns what is recorded. Raises Failure where anything is not as it was.
+    """
+    if not running(environment.container):
+        raise Failure(f"{environment.container} does not run; start it: {environment.call}")
+    newest = repository.contents(environment).newest()
+    if newest is None:
+        raise Failure(f"There is no backup to restore. Make one: {environment.call} backup")
+    copies.room(environment, newest.size)
+    watch = Watch()
+    before = copies.counts(environment, environment.container)
+    name = f"drill-{stamp()}"
+    repository.mark(environment, name)
+    after = copies.counts(environment, environment.container)
+    problems = []
+    with Copy(environment, "drill") as copy:
+        with watch.step("files"):
+            copy.restore(Target("name", name))
+        with watch.step("log"):
+            copy.start()
+        counted = examine(copy, watch)
+        problems += compare(counted, before, after)
+        with watch.step("Django"):
+            unapplied = copy.unapplied()
+        serving = running(environment.web)
+        if unapplied and serving:
+            problems.append(f"the release that serves lacks migrations: {', '.join(unapplied)}")
+        with watch.step("pages"):
+            copy.stop()
+            copy.examine_pages()
+    files, uploads = None, media.kept(environment)
+    if uploads:
+        with watch.step("uploads"):
+            files = _drill_media(environment)
+    # This much is proven now, so what is older than the rules may go, damaged or not.
+    removed = [] if problems else repository.expire(environment)
+    if uploads and not problems:
+        media.expire(environment)
+    with watch.step("whole repository"):
+        problems += [f"in the repository: {line}" for line in repository.verify(environment)]
+        if uploads:
+            problems += [f"in the media repository: {line}" for line in media.verify(environment)]
+    if problems:
+        raise Failure("\n".join(problems))
+    return {
+        "backup": newest.label,
+        "restored_to": when(time.time()),
+        "steps": watch.steps,
+        "seconds": round(sum(watch.steps.values()), 2),
+        "rows": sum(counted.values()),
+        "tables": len(counted),
+        "size": newest.size,
+        "uploads": files,
+        "django": "not checked: there is no release here" if unapplied is None else "checked",
+        "removed": removed,
+    }
+
+
+def _drill_media(environment: Environment) -> int:
+    """Restore the newest uploads to scratch, and return the number of files."""
+    found = media.snapshots(environment)
+    if not found:
+        raise Failure(f"There is no backup of the uploads. Make one: {environment.call} backup")
+    volume = f"{environment.media_volume}-drill"
+    media.scratch(environment, volume)
+    try:
+        return media.restore(environment, found[-1], volume)
+    finally:
+        media.remove(volume)

@@ -1,0 +1,95 @@
+"""Whether this environment could be recovered now, and what is wrong if it could not."""
+
+from __future__ import annotations
+
+import time
+
+from . import record, repository
+from .environment import Environment, Failure, psql, when
+
+_HOUR = 3600
+_DAY = 24 * _HOUR
+# A backup is due each hour, a full one and a drill each week; so much later they are overdue.
+_OVERDUE = 3 * _HOUR
+_FULL_OVERDUE = 8 * _DAY
+_DRILL_OVERDUE = 8 * _DAY
+# The log may lag behind by this much more than its time-out.
+_LAG = 240
+
+_ARCHIVER = """
+SELECT coalesce(extract(epoch FROM last_failed_time) > coalesce(extract(epoch FROM last_archived_time), 0),
+                false),
+       coalesce(last_archived_wal, ''),
+       coalesce((SELECT extract(epoch FROM now() - min(modification))
+                 FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'), 0)
+FROM pg_stat_archiver
+"""
+
+
+def examine(environment: Environment) -> dict:
+    """Return the state of the backups, for people and machines; `problems` is empty if all is well."""
+    now = time.time()
+    problems: list[str] = []
+    state: dict = {"enabled": environment.enabled, "problems": problems}
+    if not environment.enabled:
+        return state
+    try:
+        held = repository.contents(environment)
+        problems += _archive(environment, held)
+        state["reach"] = repository.reach(environment, held)
+        state["backups"] = [vars(backup) for backup in held.backups]
+        newest, full = held.newest(), held.newest("full")
+        problems += _age(environment, "backup", newest and newest.stop, now, _OVERDUE)
+        if newest:
+            problems += _age(environment, "full backup", full and full.stop, now, _FULL_OVERDUE)
+            problems += _age(environment, "drill", _drilled(environment, held), now, _DRILL_OVERDUE)
+            damaged = [str(backup) for backup in held.backups[-1:] if backup.damaged]
+            problems += [f"the backup {backup} found damaged pages" for backup in damaged]
+    except Failure as failure:
+        problems.append(str(failure))
+    for kind in ("backup", "drill"):
+        last = record.last(environment, kind)
+        state[f"last_{kind}"] = last
+        if last and last["problem"]:
+            problems.append(f"the last {kind} failed, {when(last['at'])}: {last['problem']}")
+    return state
+
+
+def _archive(environment: Environment, held: repository.Contents) -> list[str]:
+    """Return what is wrong with the stream of the log."""
+    failing, archived, waiting = psql(environment.container, _ARCHIVER).split("|")
+    problems = []
+    if failing == "t" or float(waiting) > environment.recovery_point + _LAG:
+        problems.append(
+            f"the log does not reach the repository (for {float(waiting):.0f} s; is it full, read-only or "
+            f"away?): docker logs {environment.container}"
+        )
+    elif len(archived) == 24 and held.archived < archived:
+        problems.append(
+            f"the log has a gap after {held.archived}: too much had been waiting and was dropped. Make a "
+            f"full backup: {environment.call} backup -e backup_type=full"
+        )
+    return problems
+
+
+def _drilled(environment: Environment, held: repository.Contents) -> float:
+    """Return when the last drill succeeded, or when it could first have been held."""
+    drills = record.read(environment).get("drill", [])
+    good = [drill["at"] for drill in drills if not drill["problem"]]
+    return max(good, default=held.backups[0].stop)
+
+
+def _age(
+    environment: Environment, what: str, moment: float | None, now: float, limit: float
+) -> list[str]:
+    """Return what is wrong with the moment of the last one."""
+    if not moment:
+        return [f"there is no {what}. Make one: {environment.call} backup"]
+    if moment > now + 300:
+        return [f"the last {what} is from the future ({when(moment)}): the clock was set back"]
+    if now - moment > limit:
+        operation = "drill" if what == "drill" else "backup"
+        return [
+            f"the last {what} is overdue, it was at {when(moment)}: {environment.call} {operation}"
+        ]
+    return []

@@ -1,0 +1,141 @@
+"""The uploaded files, in a repository of restic beside the database's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from . import record
+from .environment import Environment, Failure, attempt, inspect, last_words, run
+
+_ROOT = "/srv/media"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of the uploads; its moment in seconds since the epoch."""
+
+    name: str
+    moment: float
+
+
+def _restic(
+    environment: Environment, *arguments: str, media: str = "", write: bool = False
+) -> list:
+    """Return the command that runs restic as the uploads' owner, with `media` as their volume."""
+    mount = "" if write else ":ro"
+    volume = ["--volume", f"{media}:{_ROOT}{mount}"] if media else []
+    repository = ["--volume", f"{environment.repository}:/srv/backup"]
+    return [
+        *("docker", "run", "--rm", "--pull", "never", "--user", "18000:18000", "--read-only"),
+        *("--tmpfs", "/tmp:mode=1777,size=64m", "--cap-drop", "ALL", "--log-driver", "none"),
+        *("--network", environment.repository_network, "--memory", environment.copy_memory),
+        *("--volume", f"{environment.secrets}/media-backup:/run/secrets:ro"),
+        # Of the credentials only the place is told.
+        *("--env", "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials"),
+        *(repository if environment.repository else []),
+        *volume,
+        *("--entrypoint", "restic", environment.image, "--no-cache"),
+        *("--password-file", "/run/secrets/restic_password"),
+        *environment.media_repository,
+        *arguments,
+    ]
+
+
+def snapshots(environment: Environment) -> list[Snapshot]:
+    """Return what the repository holds, oldest first; raises Failure if it can't be read."""
+    words = _restic(environment, "snapshots", "--json")
+    found = json.loads(run(*words, doing="Reading the media repository") or "[]")
+    return sorted(
+        (Snapshot(item["short_id"], _moment(item["time"])) for item in found),
+        key=lambda snapshot: snapshot.moment,
+    )
+
+
+def _moment(text: str) -> float:
+    """Return the seconds since the epoch of restic's time, which has nanoseconds."""
+    head, _, tail = text.partition(".")
+    zone = tail.lstrip("0123456789") if tail else ""
+    return datetime.fromisoformat(head + zone.replace("Z", "+00:00")).timestamp()
+
+
+def kept(environment: Environment) -> bool:
+    """Say whether there are uploads to keep: not in development, and not before the first release."""
+    volume = environment.media_volume
+    return bool(volume) and inspect("volume", volume) is not None
+
+
+def prepare(environment: Environment) -> list[str]:
+    """Make the repository if there is none; return what had to be done."""
+    place = environment.media_repository
+    if not environment.media_volume or record.read(environment).get("media_repository") == place:
+        return []
+    found = attempt(*_restic(environment, "cat", "config"))
+    # 10: there is no repository. Anything else is a repository that must not be made again.
+    if found.returncode not in (0, 10):
+        raise Failure(f"Reading the media repository failed: {last_words(found)}")
+    if found.returncode == 10:
+        run(*_restic(environment, "init"), doing="Making the media repository")
+    record.write(environment, media_repository=place)
+    return ["media repository made"] if found.returncode else []
+
+
+def back_up(environment: Environment) -> dict:
+    """Take a snapshot of the uploads; return how many files and bytes it has, and what was added."""
+    arguments = ["backup", "--json", "--quiet", "--host", environment.prefix, _ROOT]
+    words = _restic(environment, *arguments, media=environment.media_volume)
+    told = run(*words, doing="The backup of the uploads").splitlines()
+    summary = next(
+        (line for line in map(json.loads, told) if line.get("message_type") == "summary"), None
+    )
+    if summary is None:
+        raise Failure("The backup of the uploads ended without a summary.")
+    return {
+        "files": summary["total_files_processed"],
+        "size": summary["total_bytes_processed"],
+        "added": summary["data_added"],
+    }
+
+
+def restore(environment: Environment, snapshot: Snapshot, volume: str) -> int:
+    """Restore a snapshot into a volume, verify every file there, and return their number."""
+    arguments = ["restore", f"{snapshot.name}:{_ROOT}", "--target", _ROOT, "--verify", "--json"]
+    words = _restic(environment, *arguments, media=volume, write=True)
+    told = run(*words, doing="Restoring the uploads").splitlines()
+    last = json.loads(told[-1]) if told else {}
+    return last.get("total_files", 0)
+
+
+def verify(environment: Environment) -> list[str]:
+    """Read the whole repository and return the lines that name damage."""
+    done = attempt(*_restic(environment, "check", "--read-data", "--quiet"))
+    return [last_words(done)] if done.returncode else []
+
+
+def expire(environment: Environment) -> None:
+    """Remove snapshots that neither count nor age keeps."""
+    rules = [
+        "--keep-within",
+        f"{environment.keep_days}d",
+        "--keep-last",
+        str(environment.keep_full),
+    ]
+    words = _restic(environment, "forget", "--quiet", *rules, "--prune")
+    run(*words, doing="Removing old snapshots of the uploads")
+
+
+def scratch(environment: Environment, volume: str) -> None:
+    """Make an empty volume that the uploads' owner may write; what was there before goes."""
+    remove(volume)
+    label = f"postdo.stack={environment.prefix}"
+    run("docker", "volume", "create", "--label", label, volume, doing=f"Making the volume {volume}")
+    words = ["--volume", f"{volume}:{_ROOT}", "--user", "0:0", "--cap-drop", "ALL"]
+    words += ["--cap-add", "CHOWN", "--network", "none", "--entrypoint", "chown"]
+    command = ["docker", "run", "--rm", "--pull", "never", *words, environment.image]
+    run(*command, "18000:18000", _ROOT, doing=f"Preparing the volume {volume}")
+
+
+def remove(volume: str) -> None:
+    """Remove a volume, if it is there."""
+    attempt("docker", "volume", "rm", volume)

@@ -1,0 +1,87 @@
+"""What happened: the last backup and drill, kept in a file, and told to the operator if it is bad."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+from .environment import Environment, Failure
+
+_ALERT_AGAIN_SECONDS = 24 * 3600
+_KEPT_RESULTS = 50
+
+
+def read(environment: Environment) -> dict:
+    """Return the record; an unreadable one is an empty one, which `check` calls overdue."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads((environment.state / "record.json").read_text())
+    return {}
+
+
+def write(environment: Environment, **changes: object) -> None:
+    """Change entries of the record, in one step."""
+    environment.state.mkdir(parents=True, exist_ok=True)
+    with environment.lock("record", wait=30):
+        path = environment.state / "record.json"
+        aside = path.with_suffix(".new")
+        with aside.open("w") as file:
+            json.dump({**read(environment), **changes}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+
+
+def result(environment: Environment, kind: str, problem: str, **details: object) -> None:
+    """Record how a backup or a drill (`kind`) ended; `problem` is empty where it ended well."""
+    entry = {"at": time.time(), "problem": problem, **details}
+    earlier = read(environment).get(kind, [])
+    write(environment, **{kind: [*earlier, entry][-_KEPT_RESULTS:]})
+
+
+def last(environment: Environment, kind: str) -> dict | None:
+    """Return how the last backup or drill ended, or None."""
+    return (read(environment).get(kind) or [None])[-1]
+
+
+def alert(environment: Environment, text: str, *, once: bool = False) -> None:
+    """Give a text to the operator's command on its standard input.
+
+    With `once` the same text is told again only after a day. A command that fails says so here and
+    stops nothing else.
+    """
+    if not environment.alert_command:
+        return
+    told = read(environment).get("alerted", {})
+    if once and told.get("text") == text and time.time() - told["at"] < _ALERT_AGAIN_SECONDS:
+        return
+    message = f"{environment.prefix}: {text}\n"
+    try:
+        done = subprocess.run(
+            ["sh", "-c", environment.alert_command],
+            input=message,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        problem = f"ended with {done.returncode}" if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem:
+        print(f"backup_alert_command {problem}: nobody was told.", file=sys.stderr)
+    else:
+        write(environment, alerted={"text": text, "at": time.time()})
+
+
+@contextlib.contextmanager
+def told(environment: Environment, kind: str):
+    """Record and tell a failure of what happens inside; success is recorded by who knows more."""
+    try:
+        yield
+    except Failure as failure:
+        result(environment, kind, str(failure))
+        alert(environment, f"the {kind} failed. {failure}")
+        raise

@@ -1,0 +1,235 @@
+"""The repository of pgBackRest: what is in it, and what is added and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from .environment import Environment, Failure, attempt, last_words, psql, run, size, when
+
+LABEL = re.compile(r"\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup that the repository holds; moments in seconds since the epoch, sizes in bytes."""
+
+    label: str
+    type: str
+    start: float
+    stop: float
+    size: int
+    stored: int
+    damaged: bool
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.type}, {when(self.stop)})"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the repository holds: its backups, oldest first, and the last segment of the log."""
+
+    backups: list[Backup]
+    archived: str
+    system: int | None
+
+    def newest(self, *types: str) -> Backup | None:
+        """Return the newest backup, of some types only if they are given."""
+        return next((b for b in reversed(self.backups) if not types or b.type in types), None)
+
+
+def pgbackrest(environment: Environment, *arguments: str) -> list[str]:
+    """Return the command that runs pgBackRest in the database's container."""
+    return ["docker", "exec", environment.container, "pgbackrest", "--stanza=main", *arguments]
+
+
+def aside(environment: Environment, *arguments: str) -> list[str]:
+    """Return the command that runs pgBackRest without the database, the repository read-only."""
+    return [
+        *("docker", "run", "--rm", "--pull", "never", "--network", environment.repository_network),
+        *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--log-driver", "none"),
+        *environment.repository_mount(writable=False),
+        *("--entrypoint", "pgbackrest", environment.image, "--stanza=main", *arguments),
+    ]
+
+
+def contents(environment: Environment, *, live: bool = True) -> Contents:
+    """Return what the repository holds; raises Failure if it can't be read.
+
+    Asked of the database's container, or without `live` of one made for the question.
+    """
+    command = (pgbackrest if live else aside)(environment, "info", "--output=json")
+    stanzas = json.loads(run(*command, doing="Reading the backup repository"))
+    status = stanzas[0]["status"] if stanzas else {"code": 1}
+    # 1 to 3: nothing there yet, and other first steps; what is more is a repository that is ill.
+    if status["code"] > 3:
+        raise Failure(f"The backup repository says: {status['message']}.")
+    backups = [
+        Backup(
+            label=item["label"],
+            type=item["type"],
+            start=item["timestamp"]["start"],
+            stop=item["timestamp"]["stop"],
+            size=item["info"]["size"],
+            stored=item["info"]["repository"]["delta"],
+            damaged=item["error"],
+        )
+        for stanza in stanzas
+        for item in stanza["backup"]
+    ]
+    databases = [item for stanza in stanzas for item in stanza["db"]]
+    archives = [item for stanza in stanzas for item in stanza["archive"]]
+    return Contents(
+        backups=backups,
+        archived=(archives[-1]["max"] or "") if archives else "",
+        system=databases[-1]["system-id"] if databases else None,
+    )
+
+
+def due(environment: Environment, held: Contents, now: float) -> str:
+    """Return the type of backup that the schedule wants at a moment.
+
+    By state: what was missed is made up for by the next one.
+    """
+    moment = datetime.fromtimestamp(now, UTC)
+    night = moment.replace(hour=environment.hour, minute=0, second=0, microsecond=0)
+    if night > moment:
+        night -= timedelta(days=1)
+    week = night - timedelta(days=(night.weekday() - environment.weekday) % 7)
+    full, diff = held.newest("full"), held.newest("full", "diff")
+    if full is None or full.start < week.timestamp():
+        return "full"
+    return "diff" if diff.start < night.timestamp() else "incr"
+
+
+def back_up(environment: Environment, type_: str) -> Backup:
+    """Make a backup and return it; raises Failure, also where it found damaged pages."""
+    command = pgbackrest(environment, f"--type={type_}", "backup")
+    run(*command, doing=f"The {type_} backup")
+    made = contents(environment).newest()
+    if made.damaged:
+        raise Failure(
+            f"The backup {made.label} was made, but it found damaged pages in the database. Restore "
+            "to the moment before the damage, or look at it: docker exec "
+            f"{environment.container} pgbackrest --stanza=main info --set={made.label}"
+        )
+    if made.stop > time.time() + 300:
+        raise Failure(
+            f"The backup {made.label} is from the future: this machine's clock was set back. Until "
+            "the clock has passed it, pgBackRest makes no other. Set the clock right."
+        )
+    return made
+
+
+def reach(environment: Environment, held: Contents) -> str:
+    """Return in words how far back recovery reaches."""
+    if not held.backups:
+        return "There is no backup: nothing could be recovered."
+    begin = when(held.backups[0].stop)
+    return f"Recovery reaches from {begin} to at most {environment.recovery_point} s ago."
+
+
+def describe(backup: Backup) -> str:
+    """Return in words what a backup is and cost."""
+    return (
+        f"{backup.type} backup {backup.label}: {size(backup.size)} of data, {size(backup.stored)} "
+        f"stored, {backup.stop - backup.start:.0f} s"
+    )
+
+
+def own(environment: Environment) -> None:
+    """Give a repository in a directory of the host its two owners; a volume has them from the image."""
+    if not environment.repository.startswith("/"):
+        return
+    for name, uid in (("database", 15432), ("media", 18000)):
+        path = Path(environment.repository) / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(path, uid, uid)
+
+
+def prepare(environment: Environment, *, anew: bool) -> list[str]:
+    """Make the repository ready for the database that runs; return what had to be done.
+
+    Raises Failure where the repository holds another database's backups: an empty database in the
+    place of a lost one must not push its backups out.
+    """
+    system = int(psql(environment.container, "SELECT system_identifier FROM pg_control_system()"))
+    held = contents(environment)
+    if held.system == system:
+        return []
+    if held.system is None:
+        run(*pgbackrest(environment, "stanza-create"), doing="Making the backup repository")
+        return ["repository made"]
+    if not anew:
+        raise Failure(
+            "The backup repository belongs to another database than the one that runs now, which "
+            "may be a new and empty one. If its volume was lost, restore it: "
+            f"{environment.call} restore -e restore_to=latest -e "
+            f"restore_confirm={environment.prefix}\nIf you mean to begin anew, say so: "
+            f"{environment.call} -e backup_begin_anew=true (the old backups stay until they expire)."
+        )
+    run(*pgbackrest(environment, "stanza-upgrade"), doing="Beginning anew in the repository")
+    return ["repository begun anew"]
+
+
+def mark(environment: Environment, name: str) -> float:
+    """Name this moment in the log, wait until the repository has it, and return the moment.
+
+    Raises Failure if the log does not arrive.
+    """
+    segment = psql(
+        environment.container,
+        f"SELECT pg_walfile_name(pg_create_restore_point('{name}'));\n"
+        "SELECT 1 FROM pg_switch_wal();",
+    ).splitlines()[0]
+    moment = time.time()
+    deadline = time.monotonic() + 60
+    while contents(environment).archived < segment:
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"The database's log does not reach the repository ({segment} did not within 60 s). "
+                f"Read why: docker logs {environment.container}"
+            )
+        time.sleep(0.2)
+    return moment
+
+
+def verify(environment: Environment) -> list[str]:
+    """Read every file of the repository and return the lines that name a damaged one."""
+    done = attempt(*aside(environment, "verify", "--output=text"))
+    if done.returncode:
+        raise Failure(f"Reading the whole repository failed: {last_words(done)}")
+    if "status: ok" in done.stdout:
+        return []
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    bad = re.compile(r"(missing|checksum invalid|size invalid|other): [1-9]|status: (?!valid)")
+    return [
+        f"{lines[i - 1]}: {line}" if line.startswith("missing") else line
+        for i, line in enumerate(lines)
+        if bad.search(line)
+    ] or ["pgBackRest calls it damaged"]
+
+
+def expire(environment: Environment) -> list[str]:
+    """Remove what neither count nor age keeps; return the labels of what went.
+
+    Called only after the newest backup has been restored and verified.
+    """
+    before = contents(environment)
+    full = [backup for backup in reversed(before.backups) if backup.type == "full"]
+    horizon = time.time() - environment.keep_days * 24 * 3600
+    # To reach back to the horizon, the last one before it is needed too.
+    young = sum(backup.stop > horizon for backup in full) + 1
+    keep = max(environment.keep_full, young)
+    if len(full) <= keep:
+        return []
+    options = ["--repo1-retention-full-type=count", f"--repo1-retention-full={keep}"]
+    run(*pgbackrest(environment, *options, "expire"), doing="Removing old backups")
+    kept = {backup.label for backup in contents(environment).backups}
+    return [backup.label for backup in before.backups if backup.label not in kept]

@@ -1,0 +1,252 @@
+"""Restoring: aside first, examined, and only then in the place of what is there."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+
+from . import copies, media, record, repository
+from .copies import Copy, Target
+from .drill import Watch, examine
+from .environment import Environment, Failure, attempt, inspect, psql, run, running, stamp, when
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def moment_of(text: str) -> float | None:
+    """Return the moment that a text names, None if it names none; raises Failure without an offset."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        raise Failure(
+            f"restore_to is {text}, which is another moment in every time zone. Write date, time and "
+            'offset: -e restore_to="2026-11-22 10:00:00+00"'
+        )
+    return moment.timestamp()
+
+
+def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup]:
+    """Return where to restore to and the backup it needs; raises Failure, with what there is."""
+    held = repository.contents(environment, live=False)
+    newest = held.newest()
+    if newest is None:
+        raise Failure("The repository holds no backup. Nothing was changed.")
+    if to == "latest":
+        return Target("latest"), newest
+    points = record.read(environment).get("points", {})
+    labels = {backup.label: backup for backup in held.backups}
+    if to in labels:
+        return Target("backup", backup=to), labels[to]
+    moment = points[to] if to in points else moment_of(to)
+    listing = "\n".join(f"  {backup}" for backup in held.backups)
+    if moment is None:
+        raise Failure(
+            f"restore_to is {to}: neither latest, nor a backup, nor a named moment, nor a time such as "
+            f'"2026-11-22 10:00:00+00". There are these backups:\n{listing}\n'
+            f"and these named moments: {', '.join(points) or 'none'}. Nothing was changed."
+        )
+    base = next((b for b in reversed(held.backups) if b.stop <= moment), None)
+    if base is None or moment > time.time():
+        raise Failure(
+            f"restore_to is {when(moment)}; recovery reaches from {when(held.backups[0].stop)} to now. "
+            f"Nothing was changed."
+        )
+    kind = ("name", to) if to in points else ("time", when_exactly(moment))
+    return Target(*kind, backup=base.label), base
+
+
+def when_exactly(moment: float) -> str:
+    """Return a moment with its microseconds."""
+    return f"{when(moment)[:-3]}.{round(moment % 1 * 1e6):06d}+00"
+
+
+def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accepted: bool) -> str:
+    """Restore the database, and the uploads if asked; return what was done, for a person.
+
+    Raises Failure; until the last step the running database is not touched.
+    """
+    target, base = choose(environment, to)
+    snapshot = _snapshot(environment, to) if uploads else None
+    copies.room(environment, base.size)
+    copies.make_volume(environment, environment.volume)
+    copies.place(environment.volume)
+    if target.kind == "latest" and running(environment.container):
+        # To this moment and no earlier one: recovery fails where the log is not whole.
+        target = Target("name", f"restore-{stamp()}", base.label)
+        repository.mark(environment, target.value)
+    watch = Watch()
+    with Copy(environment, "restoring", archiving=True) as copy:
+        with watch.step("files"):
+            copy.restore(target)
+        with watch.step("log"):
+            copy.start()
+        if target.kind == "latest":
+            _require_whole_log(environment, copy)
+        counted = examine(copy, watch)
+        with watch.step("Django"):
+            unapplied = copy.unapplied()
+        if unapplied and not unapplied_accepted:
+            raise Failure(
+                "The release that serves needs migrations which the database did not have then: "
+                f"{', '.join(unapplied)}. Bring back the release of that time first, or accept it with "
+                "-e restore_unapplied=accept; the next deploy applies them again. Nothing was changed."
+            )
+        with watch.step("pages"):
+            copy.stop()
+            copy.examine_pages()
+        if snapshot:
+            with watch.step("uploads"):
+                media.scratch(environment, f"{environment.media_volume}-restoring")
+                media.restore(environment, snapshot, f"{environment.media_volume}-restoring")
+        with watch.step("switch"):
+            kept = _switch(environment, copy, to, snapshot is not None)
+    rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
+    django = {None: "not checked, there is no release here"}.get(
+        unapplied, "all migrations applied" if not unapplied else f"lacks {', '.join(unapplied)}"
+    )
+    return (
+        f"{environment.prefix} was restored to {to} from {base.label}: {watch}\n{rows}\n"
+        f"  Checksums and pg_amcheck: no damage. Django: {django}.\n"
+        f"The data of before is kept: {', '.join(kept)}. Remove it when you are sure: docker volume rm\n"
+        f"Make a new backup soon: {environment.call} backup -e backup_type=full"
+    )
+
+
+def _snapshot(environment: Environment, to: str) -> media.Snapshot:
+    """Return the uploads' snapshot for a moment: the first after it, else the newest."""
+    found = media.snapshots(environment)
+    if not found:
+        raise Failure("The media repository holds no backup. Nothing was changed.")
+    points = record.read(environment).get("points", {})
+    moment = None if to == "latest" else points.get(to) or moment_of(to)
+    return next((item for item in found if moment and item.moment >= moment), found[-1])
+
+
+def _require_whole_log(environment: Environment, copy: Copy) -> None:
+    """Raise Failure unless recovery came to the archive's end: a gap ends it early and silently."""
+    archived = repository.contents(environment, live=False).archived
+    if copy.replayed() < archived[8:]:
+        raise Failure(
+            f"The archived log is not whole: it should reach to {archived}, but recovery ended in segment "
+            f"{copy.replayed()}. A segment is missing or damaged. Restore to a time before it. Nothing was "
+            "changed."
+        )
+
+
+def _switch(environment: Environment, copy: Copy, to: str, uploads: bool) -> list[str]:
+    """Put the copy in the place of the database; return the volumes that keep what was there."""
+    now = stamp()
+    reason = f"postdo.kept=replaced by a restore to {to}"
+    exchanges = [(copy.volume, environment.volume, f"{environment.volume}-before-{now}")]
+    if uploads:
+        name = environment.media_volume
+        exchanges.append((f"{name}-restoring", name, f"{name}-before-{now}"))
+    for restored, _, kept in exchanges:
+        copies.make_volume(environment, kept, reason)
+        # First to its dated name, where no clean-up ever looks; the next step leaves the old data there.
+        copies.exchange(restored, kept)
+    consumers = [environment.container, *([environment.web] if uploads else [])]
+    stopped = [name for name in consumers if running(name)]
+    for name in reversed(stopped):
+        run("docker", "stop", name, doing=f"Stopping {name}")
+    for _, live, kept in exchanges:
+        copies.exchange(kept, live)
+    try:
+        _start(stopped)
+    except Failure as failure:
+        attempt("docker", "stop", *stopped)
+        for _, live, kept in exchanges:
+            copies.exchange(kept, live)
+        attempt("docker", "start", *stopped)
+        raise Failure(f"{failure} The data of before is in its place again.") from None
+    if uploads:
+        media.remove(f"{environment.media_volume}-restoring")
+    return [kept for _, _, kept in exchanges]
+
+
+def _start(containers: list[str]) -> None:
+    """Start containers in their order and wait until each is healthy."""
+    for container in containers:
+        run("docker", "start", container, doing=f"Starting {container}")
+        deadline = time.monotonic() + 120
+        while attempt("docker", "exec", container, "healthcheck").returncode:
+            if time.monotonic() > deadline:
+                raise Failure(f"{container} did not come up on the restored data.")
+            time.sleep(0.2)
+
+
+def look(environment: Environment, to: str) -> str:
+    """Restore beside the database, to look inside by a port on loopback; return how."""
+    target, base = choose(environment, to)
+    copies.room(environment, base.size)
+    copy = Copy(environment, "inspect")
+    copy.destroy()
+    try:
+        copy.restore(target)
+        copy.start(port=environment.inspect_port)
+        if target.kind == "latest":
+            _require_whole_log(environment, copy)
+        copy.prepare()
+    except Failure:
+        copy.destroy()
+        raise
+    database = environment.database
+    return (
+        f"A copy of {environment.prefix}, restored to {to} from {base.label}, runs beside it.\n"
+        f"  docker exec -it {copy.container} psql -U postgres {database['name']}\n"
+        f"  psql -h 127.0.0.1 -p {environment.inspect_port} -U {database['user']} {database['name']}\n"
+        f"It stays until you end it: {environment.call} restore -e restore_only=end"
+    )
+
+
+def end_look(environment: Environment) -> str:
+    """Remove what `look` made."""
+    copy = Copy(environment, "inspect")
+    there = inspect("container", copy.container) is not None
+    copy.destroy()
+    return "The copy was removed." if there else "There was no copy to remove."
+
+
+def pull(environment: Environment, source: Environment, sql: str) -> str:
+    """Put a copy of another environment's newest backup in the place of this one's data.
+
+    The copy runs without a way in or out until the SQL has been applied. Returns what was done.
+    """
+    target, base = choose(source, "latest")
+    copies.room(environment, base.size)
+    copies.make_volume(environment, environment.volume)
+    copies.place(environment.volume)
+    with Copy(environment, "pulling", source=source) as copy:
+        copy.restore(target)
+        copy.start()
+        theirs, ours = source.database, environment.database
+        for kind, key in (("DATABASE", "name"), ("ROLE", "user")):
+            if theirs[key] != ours[key]:
+                psql(copy.container, f'ALTER {kind} "{theirs[key]}" RENAME TO "{ours[key]}"')
+        copy.prepare()
+        if sql:
+            script = f"BEGIN;\n{sql}\nCOMMIT;\nVACUUM FULL;\n"
+            psql(copy.container, script, ours["name"])
+        counted = copy.counts()
+        copy.stop()
+        (kept,) = _switch(environment, copy, f"the data of {source.prefix}", uploads=False)
+    return (
+        f"{environment.prefix} has the data of {source.prefix}: {sum(counted.values())} rows in "
+        f"{len(counted)} tables{', anonymised' if sql else ', NOT anonymised'}. The data of before is kept "
+        f"in {kept}."
+    )
+
+
+def read_sql(path: Path) -> str:
+    """Return the text of an SQL file; raises Failure if it is not there or empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"pull_sql is {path}, which can't be read: {error.strerror}.") from None
+    if not text.strip():
+        raise Failure(f"pull_sql is {path}, which is empty: nothing would be anonymised.")
+    return text
