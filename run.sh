@@ -13,8 +13,9 @@ Usage: ./run.sh ENVIRONMENT [OPERATION] [ARGUMENTS for ansible-playbook ...]
   -2, host    development, the application on this host, with reload (Ctrl-C ends it)
   NAME        an environment of your own, in inventories/NAME
 
-  OPERATION   one of the playbooks: status, logs, update, images, teardown; without
-              one the environment is brought up. For example: ./run.sh -0 status
+  OPERATION   one of the playbooks: status, logs, update, images, teardown, backup,
+              restore, drill, dump, load, pull-data; without one the environment is
+              brought up. For example: ./run.sh -0 status
   manage      any Django command:        ./run.sh -1 manage createsuperuser
   psql        the database's own shell:  ./run.sh -1 psql
 
@@ -56,11 +57,20 @@ bundle=/etc/ssl/certs/ca-certificates.crt
 if [ -r "$bundle" ]; then
     export PIP_CERT="${PIP_CERT:-$bundle}" SSL_CERT_FILE="${SSL_CERT_FILE:-$bundle}"
 fi
-export LC_ALL=C.UTF-8 UV_SYSTEM_CERTS=1 ANSIBLE_CONFIG="$PWD/ansible.cfg" PATH="$PWD/.venv/bin:$PATH"
+export POSTDO_CALLER="$caller" LC_ALL=C.UTF-8 UV_SYSTEM_CERTS=1 ANSIBLE_CONFIG="$PWD/ansible.cfg" PATH="$PWD/.venv/bin:$PATH"
 
 play() {
     book=$1 inventory=$2
     shift 2
+    # The shell has taken the quotes from -e NAME="a value with blanks"; Ansible needs them to see one value.
+    for word; do
+        shift
+        case $word in
+            *=*=* | *[\"\'\{]* | -* | @*) ;;
+            *=*" "*) word="${word%%=*}='${word#*=}'" ;;
+        esac
+        set -- "$@" "$word"
+    done
     # Without root, sudo is asked for its password once, if it wants one.
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null ||

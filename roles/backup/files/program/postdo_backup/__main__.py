@@ -147,6 +147,8 @@ def _restore(environment: Environment, asked: argparse.Namespace) -> None:
                 environment, asked.to, uploads=asked.uploads, unapplied_accepted=accepted
             )
         )
+        if running(environment.container):
+            print(_make(environment, "incr"))
 
 
 def _inspect(environment: Environment, asked: argparse.Namespace) -> None:

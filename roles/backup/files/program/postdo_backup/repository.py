@@ -8,6 +8,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from .environment import Environment, Failure, attempt, last_words, psql, run, size, when
@@ -202,18 +203,16 @@ def mark(environment: Environment, name: str) -> float:
 
 def verify(environment: Environment) -> list[str]:
     """Read every file of the repository and return the lines that name a damaged one."""
-    done = attempt(*aside(environment, "verify", "--output=text"))
+    done = attempt(*aside(environment, "verify", "--output=text", "--verbose"))
     if done.returncode:
         raise Failure(f"Reading the whole repository failed: {last_words(done)}")
-    if "status: ok" in done.stdout:
-        return []
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    bad = re.compile(r"(missing|checksum invalid|size invalid|other): [1-9]|status: (?!valid)")
-    return [
-        f"{lines[i - 1]}: {line}" if line.startswith("missing") else line
-        for i, line in enumerate(lines)
-        if bad.search(line)
-    ] or ["pgBackRest calls it damaged"]
+    if "status: ok" in lines:
+        return []
+    # Each line of counts follows the line that says of what.
+    counted = re.compile(r"(missing|checksum invalid|size invalid|other): [1-9]")
+    damaged = [f"{of}: {line}" for of, line in pairwise(lines) if counted.search(line)]
+    return damaged or [last_words(done)]
 
 
 def expire(environment: Environment) -> list[str]:

@@ -105,15 +105,19 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         with watch.step("switch"):
             kept = _switch(environment, copy, to, snapshot is not None)
     rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
-    django = {None: "not checked, there is no release here"}.get(
-        unapplied, "all migrations applied" if not unapplied else f"lacks {', '.join(unapplied)}"
-    )
     return (
         f"{environment.prefix} was restored to {to} from {base.label}: {watch}\n{rows}\n"
-        f"  Checksums and pg_amcheck: no damage. Django: {django}.\n"
-        f"The data of before is kept: {', '.join(kept)}. Remove it when you are sure: docker volume rm\n"
-        f"Make a new backup soon: {environment.call} backup -e backup_type=full"
+        f"  Checksums and pg_amcheck: no damage. Django: {_words(unapplied)}.\n"
+        f"The data of before is kept in {', '.join(kept)}. When you are sure: docker volume rm "
+        f"{' '.join(kept)}"
     )
+
+
+def _words(unapplied: list[str] | None) -> str:
+    """Return in words what Django said of a copy."""
+    if unapplied is None:
+        return "not checked, there is no release here"
+    return f"it lacks {', '.join(unapplied)}" if unapplied else "all migrations are applied"
 
 
 def _snapshot(environment: Environment, to: str) -> media.Snapshot:
@@ -173,7 +177,7 @@ def _start(containers: list[str]) -> None:
     for container in containers:
         run("docker", "start", container, doing=f"Starting {container}")
         deadline = time.monotonic() + 120
-        while attempt("docker", "exec", container, "healthcheck").returncode:
+        while inspect("container", container)["State"]["Health"]["Status"] != "healthy":
             if time.monotonic() > deadline:
                 raise Failure(f"{container} did not come up on the restored data.")
             time.sleep(0.2)
