@@ -84,8 +84,8 @@ class Copy:
         self.container = f"{environment.prefix}-{name}"
         self.volume = f"{environment.volume}-{name}"
         self.network = f"{self.container}-only"
-        # With a command that fails nothing is sent, and all is kept until the switch.
-        self.archive = ["on", "/bin/false"] if archiving else ["off", ""]
+        # With no command nothing is sent, and all is kept until the switch.
+        self.archiving = "on" if archiving else "off"
 
     def __enter__(self) -> Self:
         self.destroy()
@@ -152,7 +152,7 @@ class Copy:
             *("--volume", f"{environment.secrets}/db:/run/secrets:ro"),
             *self.source.repository_mount(writable=False),
             environment.image,
-            *("-c", f"archive_mode={self.archive[0]}", "-c", f"archive_command={self.archive[1]}"),
+            *("-c", f"archive_mode={self.archiving}", "-c", "archive_command="),
             *("-c", "hot_standby=off", "-c", "max_prepared_transactions=100"),
             doing="Starting the restored database",
         )
