@@ -70,7 +70,7 @@ def test_the_table_is_printed_without_making_anything(tree, arguments):
 
 def test_the_table_names_operations_that_exist(tree):
     table = " ".join(start(tree).stdout.split())
-    operations = re.search(r"one of the playbooks: ([\w, ]+);", table)[1].split(", ")
+    operations = re.search(r"one of the playbooks: ([\w, -]+);", table)[1].split(", ")
     assert operations
     missing = [name for name in operations if not (tree / f"playbooks/{name}.yml").exists()]
     assert missing == []
