@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import drill, health, media, record, repository, restore, transfer
+from . import drill, health, media, prepare, record, repository, restore, transfer
 from .environment import Busy, Environment, Failure, running, size, when
 
 
@@ -53,10 +53,7 @@ def main() -> int:
 def _prepare(environment: Environment, asked: argparse.Namespace) -> None:
     """make the repositories where there are none"""
     with environment.lock("backup", wait=600):
-        repository.own(environment)
-        done = repository.prepare(environment, anew=asked.anew) + media.prepare(environment)
-        backups = len(repository.contents(environment).backups)
-    print(json.dumps({"changed": bool(done), "actions": done, "backups": backups}))
+        print(json.dumps(prepare.prepare(environment, anew=asked.anew)))
 
 
 def _scheduled(environment: Environment, asked: argparse.Namespace) -> None:

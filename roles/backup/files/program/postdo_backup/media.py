@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import record
 from .environment import Environment, Failure, attempt, inspect, last_words, run
 
 _ROOT = "/srv/media"
@@ -68,17 +67,14 @@ def kept(environment: Environment) -> bool:
 
 def prepare(environment: Environment) -> list[str]:
     """Make the repository if there is none; return what had to be done."""
-    place = environment.media_repository
-    if not environment.media_volume or record.read(environment).get("media_repository") == place:
-        return []
     found = attempt(*_restic(environment, "cat", "config"))
+    if found.returncode == 0:
+        return []
     # 10: there is no repository. Anything else is a repository that must not be made again.
-    if found.returncode not in (0, 10):
+    if found.returncode != 10:
         raise Failure(f"Reading the media repository failed: {last_words(found)}")
-    if found.returncode == 10:
-        run(*_restic(environment, "init"), doing="Making the media repository")
-    record.write(environment, media_repository=place)
-    return ["media repository made"] if found.returncode else []
+    run(*_restic(environment, "init"), doing="Making the media repository")
+    return ["media repository made"]
 
 
 def back_up(environment: Environment) -> dict:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 from .environment import Environment, Failure, attempt, last_words, psql, run, size, when
 
@@ -65,12 +63,16 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
 
     Asked of the database's container, or without `live` of one made for the question.
     """
-    command = (pgbackrest if live else aside)(environment, "info", "--output=json")
+    command = (pgbackrest if live else aside)(
+        environment, "info", "--output=json", "--io-timeout=5"
+    )
     stanzas = json.loads(run(*command, doing="Reading the backup repository"))
     status = stanzas[0]["status"] if stanzas else {"code": 1}
     # 1 to 3: nothing there yet, and other first steps; what is more is a repository that is ill.
     if status["code"] > 3:
-        raise Failure(f"The backup repository says: {status['message']}.")
+        messages = [item["status"]["message"] for item in stanzas[0].get("repo", [])]
+        told = [message.splitlines()[0] for message in messages if message]
+        raise Failure(f"The backup repository can't be read: {' '.join(told) or status['message']}")
     backups = [
         Backup(
             label=item["label"],
@@ -142,41 +144,6 @@ def describe(backup: Backup) -> str:
         f"{backup.type} backup {backup.label}: {size(backup.size)} of data, {size(backup.stored)} "
         f"stored, {backup.stop - backup.start:.0f} s"
     )
-
-
-def own(environment: Environment) -> None:
-    """Give a repository in a directory of the host its two owners; a volume has them from the image."""
-    if not environment.repository.startswith("/"):
-        return
-    for name, uid in (("database", 15432), ("media", 18000)):
-        path = Path(environment.repository) / name
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(path, uid, uid)
-
-
-def prepare(environment: Environment, *, anew: bool) -> list[str]:
-    """Make the repository ready for the database that runs; return what had to be done.
-
-    Raises Failure where the repository holds another database's backups: an empty database in the
-    place of a lost one must not push its backups out.
-    """
-    system = int(psql(environment.container, "SELECT system_identifier FROM pg_control_system()"))
-    held = contents(environment)
-    if held.system == system:
-        return []
-    if held.system is None:
-        run(*pgbackrest(environment, "stanza-create"), doing="Making the backup repository")
-        return ["repository made"]
-    if not anew:
-        raise Failure(
-            "The backup repository belongs to another database than the one that runs now, which "
-            "may be a new and empty one. If its volume was lost, restore it: "
-            f"{environment.call} restore -e restore_to=latest -e "
-            f"restore_confirm={environment.prefix}\nIf you mean to begin anew, say so: "
-            f"{environment.call} -e backup_begin_anew=true (the old backups stay until they expire)."
-        )
-    run(*pgbackrest(environment, "stanza-upgrade"), doing="Beginning anew in the repository")
-    return ["repository begun anew"]
 
 
 def mark(environment: Environment, name: str) -> float:
