@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ def main() -> int:
     operation(_dump, ("path", {"type": Path}))
     operation(_load, ("path", {"type": Path}), ("--sql", {"type": Path}))
     asked = parser.parse_args()
+    # To be ended is to clean up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         asked.function(Environment(asked.environment), asked)
     except Failure as failure:
@@ -128,6 +131,7 @@ def _status(environment: Environment, asked: argparse.Namespace) -> None:
 def _mark(environment: Environment, asked: argparse.Namespace) -> None:
     """name this moment, so that it can be restored by name"""
     _require(environment)
+    restore.require_name(asked.name)
     moment = repository.mark(environment, asked.name)
     points = record.read(environment).get("points", {})
     record.write(environment, points={**points, asked.name: moment})
@@ -164,13 +168,12 @@ def _inspect_end(environment: Environment, asked: argparse.Namespace) -> None:
 def _pull(environment: Environment, asked: argparse.Namespace) -> None:
     """put another environment's newest backup in the place of this one's data"""
     sql = restore.read_sql(asked.sql) if asked.sql else ""
-    try:
-        source = Environment(asked.source)
-    except FileNotFoundError:
+    if not asked.source.exists():
         raise Failure(
             f"pull_from names an environment that is not on this host ({asked.source} is missing). Dump it "
             "there and load the dump here: dump, load."
-        ) from None
+        )
+    source = Environment(asked.source)
     with environment.lock("copy"):
         print(restore.pull(environment, source, sql))
 

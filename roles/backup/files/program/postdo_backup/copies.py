@@ -27,13 +27,17 @@ from .environment import (
 
 PGDATA = "/var/lib/postgresql/data/pgdata"
 
-# Exact numbers of rows, of every table that is no system's.
+# Exact numbers of rows, of every table that is no system's and not larger than a limit.
 _COUNTS = """
-SELECT json_object_agg(format('%I.%I', schemaname, tablename), (xpath('/row/n/text()',
-  query_to_xml(format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename),
-               false, true, '')))[1]::text::bigint)
-FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+SELECT json_object_agg(relation::text, (xpath('/row/n/text()',
+  query_to_xml('SELECT count(*) AS n FROM ' || relation, false, true, '')))[1]::text::bigint)
+FROM (SELECT format('%I.%I', schemaname, tablename)::regclass AS relation FROM pg_tables
+      WHERE schemaname NOT IN ('pg_catalog', 'information_schema')) AS tables
+WHERE pg_table_size(relation) < {limit}
 """
+
+# Larger ones are not counted in a server that serves: reading them would push its cache out.
+LIVE_LIMIT = 10**9
 
 # What pgBackRest wrote for the recovery has had its day.
 _RECOVERY_SETTINGS = (
@@ -154,6 +158,7 @@ class Copy:
             environment.image,
             *("-c", f"archive_mode={self.archiving}", "-c", "archive_command="),
             *("-c", "hot_standby=off", "-c", "max_prepared_transactions=100"),
+            *self._settings(),
             doing="Starting the restored database",
         )
         # A long recovery is no failure: only the server's own end is.
@@ -166,6 +171,13 @@ class Copy:
             for action, network in (("connect", self.network), ("disconnect", self.source.edge)):
                 words = ["docker", "network", action, network, self.container]
                 run(*words, doing="Closing the copy's way out")
+
+    def _settings(self) -> list[str]:
+        """Return the live server's own settings that decide what it can read: its libraries."""
+        live = inspect("container", self.environment.container)
+        words = live["Config"]["Cmd"] if live else []
+        kept = [word for word in words or [] if word.startswith("shared_preload_libraries=")]
+        return [part for word in kept for part in ("-c", word)]
 
     def _reason(self) -> str:
         """Return the server's own words for its end."""
@@ -197,11 +209,14 @@ class Copy:
 
     def prepare(self) -> None:
         """Make role, database and password what the environment's are."""
-        database = self.environment.database
+        environment, database = self.environment, self.environment.database
+        query = f"SELECT rolcreatedb FROM pg_roles WHERE rolname = '{database['user']}'"
+        live = running(environment.container) and psql(environment.container, query)
         run(
             *("docker", "exec", self.container, "prepare-database"),
             *("--container", self.container, "--database", database["name"]),
             *("--role", database["user"], "--locale", database["locale"]),
+            *(["--createdb"] if live == "t" else []),
             doing="Preparing the restored database",
         )
         settings = "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS)
@@ -260,9 +275,10 @@ class Copy:
             raise Failure(f"Pages of the restored database are damaged: {last_words(done)}")
 
 
-def counts(environment: Environment, container: str) -> dict[str, int]:
-    """Return the number of rows of each of the application's tables in a server."""
-    return json.loads(psql(container, _COUNTS, environment.database["name"]) or "null") or {}
+def counts(environment: Environment, container: str, limit: int = 10**18) -> dict[str, int]:
+    """Return the number of rows of each of the application's tables of less than `limit` bytes."""
+    query = _COUNTS.format(limit=limit)
+    return json.loads(psql(container, query, environment.database["name"]) or "null") or {}
 
 
 def make_volume(environment: Environment, name: str, *further: str) -> None:

@@ -67,10 +67,10 @@ def drill(environment: Environment) -> dict:
         raise Failure(f"There is no backup to restore. Make one: {environment.call} backup")
     copies.room(environment, newest.size)
     watch = Watch()
-    before = copies.counts(environment, environment.container)
+    before = copies.counts(environment, environment.container, copies.LIVE_LIMIT)
     name = f"drill-{stamp()}"
     repository.mark(environment, name)
-    after = copies.counts(environment, environment.container)
+    after = copies.counts(environment, environment.container, copies.LIVE_LIMIT)
     problems = []
     with Copy(environment, "drill") as copy:
         with watch.step("files"):
@@ -92,9 +92,12 @@ def drill(environment: Environment) -> dict:
         with watch.step("uploads"):
             files = _drill_media(environment)
     # This much is proven now, so what is older than the rules may go, damaged or not.
-    removed = [] if problems else repository.expire(environment)
-    if uploads and not problems:
-        media.expire(environment)
+    removed = []
+    if not problems:
+        with environment.lock("backup", wait=3600):
+            removed = repository.expire(environment)
+            if uploads:
+                media.expire(environment)
     with watch.step("whole repository"):
         problems += [f"in the repository: {line}" for line in repository.verify(environment)]
         if uploads:

@@ -25,7 +25,12 @@ class Environment:
     """One environment, as the role `backup` described it in a JSON file (see its template)."""
 
     def __init__(self, path: Path) -> None:
-        facts = json.loads(path.read_text())
+        try:
+            facts = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise Failure(
+                f"{path} can't be read ({error}). Run ./run.sh, which writes it."
+            ) from None
         self.prefix: str = facts["prefix"]
         self.call: str = f"./run.sh {facts['inventory']}"
         self.enabled: bool = facts["enabled"]
@@ -141,10 +146,15 @@ def inspect(kind: str, name: str) -> dict | None:
     return json.loads(done.stdout)[0] if done.returncode == 0 else None
 
 
+def status(container: str) -> str:
+    """Return the engine's word for a container's state; empty where there is none."""
+    found = inspect("container", container)
+    return found["State"]["Status"] if found else ""
+
+
 def running(container: str) -> bool:
     """Say whether a container runs now."""
-    found = inspect("container", container)
-    return bool(found and found["State"]["Running"])
+    return status(container) == "running"
 
 
 def psql(container: str, query: str, database: str = "postgres") -> str:

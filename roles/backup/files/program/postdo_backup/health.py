@@ -13,8 +13,9 @@ _DAY = 24 * _HOUR
 _OVERDUE = 3 * _HOUR
 _FULL_OVERDUE = 8 * _DAY
 _DRILL_OVERDUE = 8 * _DAY
-# The log may lag behind by this much more than its time-out.
-_LAG = 240
+# Seconds that a full segment of the log may wait, and may wait while sending fails.
+_LAG = 180
+_FAILING = 30
 
 _ARCHIVER = """
 SELECT coalesce(extract(epoch FROM last_failed_time) > coalesce(extract(epoch FROM last_archived_time), 0),
@@ -34,8 +35,10 @@ def examine(environment: Environment) -> dict:
     if not environment.enabled:
         return state
     try:
+        # Asked before the repository is, so that what is sent in between is no gap.
+        archiver = psql(environment.container, _ARCHIVER)
         held = repository.contents(environment)
-        problems += _archive(environment, held)
+        problems += _archive(environment, held, archiver)
         state["reach"] = repository.reach(environment, held)
         state["backups"] = [vars(backup) for backup in held.backups]
         newest, full = held.newest(), held.newest("full")
@@ -55,11 +58,11 @@ def examine(environment: Environment) -> dict:
     return state
 
 
-def _archive(environment: Environment, held: repository.Contents) -> list[str]:
+def _archive(environment: Environment, held: repository.Contents, archiver: str) -> list[str]:
     """Return what is wrong with the stream of the log."""
-    failing, archived, waiting = psql(environment.container, _ARCHIVER).split("|")
+    failing, archived, waiting = archiver.split("|")
     problems = []
-    if failing == "t" or float(waiting) > environment.recovery_point + _LAG:
+    if float(waiting) > (_FAILING if failing == "t" else _LAG):
         problems.append(
             f"the log does not reach the repository (for {float(waiting):.0f} s; is it full, read-only or "
             f"away?): docker logs {environment.container}"

@@ -44,7 +44,7 @@ def _restic(
 
 def snapshots(environment: Environment) -> list[Snapshot]:
     """Return what the repository holds, oldest first; raises Failure if it can't be read."""
-    words = _restic(environment, "snapshots", "--json")
+    words = _restic(environment, "snapshots", "--no-lock", "--json")
     found = json.loads(run(*words, doing="Reading the media repository") or "[]")
     return sorted(
         (Snapshot(item["short_id"], _moment(item["time"])) for item in found),
@@ -96,7 +96,8 @@ def back_up(environment: Environment) -> dict:
 
 def restore(environment: Environment, snapshot: Snapshot, volume: str) -> int:
     """Restore a snapshot into a volume, verify every file there, and return their number."""
-    arguments = ["restore", f"{snapshot.name}:{_ROOT}", "--target", _ROOT, "--verify", "--json"]
+    arguments = ["restore", "--no-lock", f"{snapshot.name}:{_ROOT}", "--target", _ROOT]
+    arguments += ["--verify", "--json"]
     words = _restic(environment, *arguments, media=volume, write=True)
     told = run(*words, doing="Restoring the uploads").splitlines()
     last = json.loads(told[-1]) if told else {}
@@ -105,7 +106,7 @@ def restore(environment: Environment, snapshot: Snapshot, volume: str) -> int:
 
 def verify(environment: Environment) -> list[str]:
     """Read the whole repository and return the lines that name damage."""
-    done = attempt(*_restic(environment, "check", "--read-data", "--quiet"))
+    done = attempt(*_restic(environment, "check", "--no-lock", "--read-data", "--quiet"))
     return [last_words(done)] if done.returncode else []
 
 
@@ -117,6 +118,8 @@ def expire(environment: Environment) -> None:
         "--keep-last",
         str(environment.keep_full),
     ]
+    # What a killed one left locked is let go of after half an hour.
+    attempt(*_restic(environment, "unlock"))
     words = _restic(environment, "forget", "--quiet", *rules, "--prune")
     run(*words, doing="Removing old snapshots of the uploads")
 

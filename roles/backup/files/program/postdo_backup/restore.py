@@ -10,9 +10,29 @@ from pathlib import Path
 from . import copies, media, record, repository
 from .copies import Copy, Target
 from .drill import Watch, examine
-from .environment import Environment, Failure, attempt, inspect, psql, run, running, stamp, when
+from .environment import (
+    Environment,
+    Failure,
+    attempt,
+    inspect,
+    psql,
+    run,
+    running,
+    stamp,
+    status,
+    when,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def require_name(name: str) -> None:
+    """Raise Failure unless a name is usable for a moment."""
+    if not _NAME.fullmatch(name) or repository.LABEL.fullmatch(name) or name == "latest":
+        raise Failure(
+            f"{name} is no name for a moment: use letters, digits, dots, dashes and underscores, 63 at "
+            "most, and no backup's name."
+        )
 
 
 def moment_of(text: str) -> float | None:
@@ -49,7 +69,8 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
             f'"2026-11-22 10:00:00+00". There are these backups:\n{listing}\n'
             f"and these named moments: {', '.join(points) or 'none'}. Nothing was changed."
         )
-    base = next((b for b in reversed(held.backups) if b.stop <= moment), None)
+    # A backup's moments are whole seconds: it may have ended at any time within its last one.
+    base = next((b for b in reversed(held.backups) if b.stop + 1 <= moment), None)
     if base is None or moment > time.time():
         raise Failure(
             f"restore_to is {when(moment)}; recovery reaches from {when(held.backups[0].stop)} to now. "
@@ -154,19 +175,22 @@ def _switch(environment: Environment, copy: Copy, to: str, uploads: bool) -> lis
         # First to its dated name, where no clean-up ever looks; the next step leaves the old data there.
         copies.exchange(restored, kept)
     consumers = [environment.container, *([environment.web] if uploads else [])]
-    stopped = [name for name in consumers if running(name)]
-    for name in reversed(stopped):
+    up = [name for name in consumers if status(name) in ("running", "restarting", "paused")]
+    for name in reversed(up):
         run("docker", "stop", name, doing=f"Stopping {name}")
-    for _, live, kept in exchanges:
-        copies.exchange(kept, live)
+    exchanged = []
     try:
-        _start(stopped)
-    except Failure as failure:
-        attempt("docker", "stop", *stopped)
         for _, live, kept in exchanges:
             copies.exchange(kept, live)
-        attempt("docker", "start", *stopped)
-        raise Failure(f"{failure} The data of before is in its place again.") from None
+            exchanged.append((live, kept))
+        _start(up)
+    except BaseException:
+        # Whatever ended it, a signal too: what was there before serves again.
+        attempt("docker", "stop", *up)
+        for live, kept in exchanged:
+            copies.exchange(live, kept)
+        attempt("docker", "start", *up)
+        raise
     if uploads:
         media.remove(f"{environment.media_volume}-restoring")
     return [kept for _, _, kept in exchanges]
