@@ -46,26 +46,32 @@ _RECOVERY_SETTINGS = (
 )
 
 
+class Ended(Failure):
+    """The log ended before the moment that recovery was to reach."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Where recovery ends: `latest`, or the name, time or backup that `value` gives."""
 
     kind: str
+    # The backup that recovery begins with.
+    backup: str
     value: str = ""
-    # The backup that recovery begins with; empty: pgBackRest chooses.
-    backup: str = ""
+    # The branch of the log that recovery follows.
+    timeline: str = "latest"
 
     def options(self) -> list[str]:
         """Return pgBackRest's options for it."""
-        chosen = [f"--set={self.backup}"] if self.backup else []
+        common = [f"--set={self.backup}", f"--target-timeline={self.timeline}"]
         match self.kind:
             case "latest":
-                return [*chosen, "--type=default"]
+                return [*common, "--type=default"]
             case "backup":
-                return [*chosen, "--type=immediate", "--target-action=promote"]
+                return [*common, "--type=immediate", "--target-action=promote"]
             case _:
-                type_ = [f"--type={self.kind}", f"--target={self.value}"]
-                return [*chosen, *type_, "--target-action=promote"]
+                end = [f"--type={self.kind}", f"--target={self.value}"]
+                return [*common, *end, "--target-action=promote"]
 
 
 class Copy:
@@ -164,7 +170,9 @@ class Copy:
         # A long recovery is no failure: only the server's own end is.
         while attempt("docker", "exec", self.container, "healthcheck").returncode:
             if not running(self.container):
-                raise Failure(f"The restored database did not start: {self._reason()}")
+                reason = self._reason()
+                kind = Ended if "before configured recovery target" in reason else Failure
+                raise kind(f"The restored database did not start: {reason}")
             time.sleep(0.2)
         # The archive is no longer needed, and what is examined now has no way out.
         if remote:
@@ -183,7 +191,10 @@ class Copy:
         """Return the server's own words for its end."""
         done = attempt("docker", "logs", "--tail", "200", self.container)
         lines = (done.stdout + done.stderr).splitlines()
+        # That it was not ready for whoever knocked is no reason.
+        knocks = re.compile("database system is (starting up|not (yet )?accepting)")
         told = [line for line in lines if re.search("FATAL|PANIC|ERROR|wal-get:", line)]
+        told = [line for line in told if not knocks.search(line)]
         return "\n".join(re.sub(r"^.*?(FATAL|PANIC|ERROR)", r"\1", line) for line in told[-4:])
 
     def stop(self) -> None:
@@ -196,16 +207,24 @@ class Copy:
 
     # -- examining ----------------------------------------------------------------------------
 
-    def replayed(self) -> str:
-        """Return the name of the last segment of the log that recovery used."""
-        query = (
-            "SELECT pg_walfile_name(lsn) FROM (SELECT (regexp_match(pg_read_file("
-            "'pg_wal/' || lpad(to_hex(timeline_id), 8, '0') || '.history'), "
-            "'\\t([0-9A-F]+/[0-9A-F]+)\\t[^\\n]*\\n?$'))[1]::pg_lsn AS lsn "
-            "FROM pg_control_checkpoint()) AS fork"
-        )
-        # On the new timeline the segment has the new number; only the position counts.
-        return psql(self.container, query)[8:]
+    def fork(self) -> tuple[int, str]:
+        """Return where its branch of the log begins: the branch that it left, and the segment there.
+
+        The segment's name is without the number of the branch.
+        """
+        history = psql(self.container, f"SELECT pg_read_file('pg_wal/{self._branch()}.history')")
+        left, position, *_ = history.splitlines()[-1].split("\t")
+        segment = psql(self.container, f"SELECT substr(pg_walfile_name('{position}'), 9)")
+        return int(left), segment
+
+    def _branch(self) -> str:
+        """Return its branch of the log as files' names have it, eight hexadecimal digits."""
+        query = "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)"
+        return psql(self.container, query)
+
+    def timeline(self) -> int:
+        """Return the number of its branch of the log."""
+        return int(self._branch(), 16)
 
     def prepare(self) -> None:
         """Make role, database and password what the environment's are."""

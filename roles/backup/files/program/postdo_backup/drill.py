@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import copies, media, repository
+from . import copies, media, repository, timelines
 from .copies import Copy, Target
 from .environment import Environment, Failure, running, stamp, when
 
@@ -62,9 +62,11 @@ def drill(environment: Environment) -> dict:
     """
     if not running(environment.container):
         raise Failure(f"{environment.container} does not run; start it: {environment.call}")
-    newest = repository.contents(environment).newest()
-    if newest is None:
+    held = repository.contents(environment)
+    usable = timelines.usable(environment, held.backups, time.time())
+    if not usable:
         raise Failure(f"There is no backup to restore. Make one: {environment.call} backup")
+    newest = usable[-1]
     copies.room(environment, newest.size)
     watch = Watch()
     before = copies.counts(environment, environment.container, copies.LIVE_LIMIT)
@@ -74,7 +76,8 @@ def drill(environment: Environment) -> dict:
     problems = []
     with Copy(environment, "drill") as copy:
         with watch.step("files"):
-            copy.restore(Target("name", name))
+            branch = timelines.live_at(environment, time.time())
+            copy.restore(Target("name", newest.label, name, branch))
         with watch.step("log"):
             copy.start()
         counted = examine(copy, watch)

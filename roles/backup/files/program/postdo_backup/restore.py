@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from . import copies, media, record, repository
+from . import copies, media, record, repository, timelines
 from .copies import Copy, Target
 from .drill import Watch, examine
 from .environment import (
@@ -49,35 +50,40 @@ def moment_of(text: str) -> float | None:
     return moment.timestamp()
 
 
-def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup]:
-    """Return where to restore to and the backup it needs; raises Failure, with what there is."""
+def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup, float]:
+    """Return where to restore to, the backup it needs, and the moment it stands for.
+
+    Raises Failure, with what there is.
+    """
     held = repository.contents(environment, live=False)
-    newest = held.newest()
-    if newest is None:
+    if not held.backups:
         raise Failure("The repository holds no backup. Nothing was changed.")
-    if to == "latest":
-        return Target("latest"), newest
+    now = time.time()
     points = record.read(environment).get("points", {})
     labels = {backup.label: backup for backup in held.backups}
     if to in labels:
-        return Target("backup", backup=to), labels[to]
-    moment = points[to] if to in points else moment_of(to)
+        # A backup is restored on its own branch, wherever that is.
+        return Target("backup", to, timeline="current"), labels[to], labels[to].stop
     listing = "\n".join(f"  {backup}" for backup in held.backups)
+    moment = now if to == "latest" else points[to] if to in points else moment_of(to)
     if moment is None:
         raise Failure(
             f"restore_to is {to}: neither latest, nor a backup, nor a named moment, nor a time such as "
             f'"2026-11-22 10:00:00+00". There are these backups:\n{listing}\n'
             f"and these named moments: {', '.join(points) or 'none'}. Nothing was changed."
         )
-    # A backup's moments are whole seconds: it may have ended at any time within its last one.
-    base = next((b for b in reversed(held.backups) if b.stop + 1 <= moment), None)
-    if base is None or moment > time.time():
+    usable = timelines.usable(environment, held.backups, moment)
+    if not usable or moment > now:
         raise Failure(
-            f"restore_to is {when(moment)}; recovery reaches from {when(held.backups[0].stop)} to now. "
-            f"Nothing was changed."
+            f"restore_to is {to}, and no backup leads there. There are these, and the log since then:\n"
+            f"{listing}\nNothing was changed."
         )
-    kind = ("name", to) if to in points else ("time", when_exactly(moment))
-    return Target(*kind, backup=base.label), base
+    base = usable[-1]
+    branch = timelines.live_at(environment, moment)
+    if to == "latest":
+        return Target("latest", base.label, timeline=branch), base, moment
+    kind, value = ("name", to) if to in points else ("time", when_exactly(moment))
+    return Target(kind, base.label, value, branch), base, moment
 
 
 def when_exactly(moment: float) -> str:
@@ -90,23 +96,16 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
 
     Raises Failure; until the last step the running database is not touched.
     """
-    target, base = choose(environment, to)
+    target, base, moment = choose(environment, to)
     snapshot = _snapshot(environment, to) if uploads else None
     copies.room(environment, base.size)
     copies.make_volume(environment, environment.volume)
     copies.place(environment.volume)
-    if target.kind == "latest" and running(environment.container):
-        # To this moment and no earlier one: recovery fails where the log is not whole.
-        target = Target("name", f"restore-{stamp()}", base.label)
-        repository.mark(environment, target.value)
+    target = _hasten(environment, target)
     watch = Watch()
     with Copy(environment, "restoring", archiving=True) as copy:
-        with watch.step("files"):
-            copy.restore(target)
-        with watch.step("log"):
-            copy.start()
-        if target.kind == "latest":
-            _require_whole_log(environment, copy)
+        _recover(environment, copy, target, watch)
+        (left, _), begun = copy.fork(), copy.timeline()
         counted = examine(copy, watch)
         with watch.step("Django"):
             unapplied = copy.unapplied()
@@ -125,6 +124,7 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
                 media.restore(environment, snapshot, f"{environment.media_volume}-restoring")
         with watch.step("switch"):
             kept = _switch(environment, copy, to, snapshot is not None)
+        timelines.begun(environment, to=moment, left=left, timeline=begun)
     rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
     return (
         f"{environment.prefix} was restored to {to} from {base.label}: {watch}\n{rows}\n"
@@ -151,14 +151,49 @@ def _snapshot(environment: Environment, to: str) -> media.Snapshot:
     return next((item for item in found if moment and item.moment >= moment), found[-1])
 
 
+def _hasten(environment: Environment, target: Target) -> Target:
+    """Let all of the log that is wanted be in the repository; return what to restore to now."""
+    if target.kind == "backup" or not running(environment.container):
+        return target
+    name = f"restore-{stamp()}"
+    repository.mark(environment, name)
+    # To this moment and no earlier one: recovery fails where the log is not whole.
+    return replace(target, kind="name", value=name) if target.kind == "latest" else target
+
+
+def _recover(
+    environment: Environment, copy: Copy, target: Target, watch: Watch, **how: int
+) -> None:
+    """Fill a copy and start it where the target is; raises Failure where the log is not whole."""
+    with watch.step("files"):
+        copy.restore(target)
+    try:
+        with watch.step("log"):
+            copy.start(**how)
+    except copies.Ended:
+        if target.kind != "time" or target.timeline != _newest_branch(environment):
+            raise
+        # Nothing was committed after that moment, so the end of the log is what is wanted.
+        copy.destroy()
+        latest = Target("latest", target.backup, timeline=target.timeline)
+        _recover(environment, copy, latest, watch, **how)
+    if target.kind == "latest":
+        _require_whole_log(environment, copy)
+
+
+def _newest_branch(environment: Environment) -> str:
+    """Return the branch of the log that is live now."""
+    return timelines.live_at(environment, time.time())
+
+
 def _require_whole_log(environment: Environment, copy: Copy) -> None:
     """Raise Failure unless recovery came to the archive's end: a gap ends it early and silently."""
     archived = repository.contents(environment, live=False).archived
-    if copy.replayed() < archived[8:]:
+    _, ended = copy.fork()
+    if ended < archived[8:]:
         raise Failure(
-            f"The archived log is not whole: it should reach to {archived}, but recovery ended in segment "
-            f"{copy.replayed()}. A segment is missing or damaged. Restore to a time before it. Nothing was "
-            "changed."
+            f"The archived log is not whole: it should reach to {archived}, but recovery ended in "
+            f"{ended}. A segment is missing or damaged. Restore to a time before it. Nothing was changed."
         )
 
 
@@ -209,15 +244,13 @@ def _start(containers: list[str]) -> None:
 
 def look(environment: Environment, to: str) -> str:
     """Restore beside the database, to look inside by a port on loopback; return how."""
-    target, base = choose(environment, to)
+    target, base, _ = choose(environment, to)
     copies.room(environment, base.size)
     copy = Copy(environment, "inspect")
     copy.destroy()
     try:
-        copy.restore(target)
-        copy.start(port=environment.inspect_port)
-        if target.kind == "latest":
-            _require_whole_log(environment, copy)
+        target = _hasten(environment, target)
+        _recover(environment, copy, target, Watch(), port=environment.inspect_port)
         copy.prepare()
     except Failure:
         copy.destroy()
@@ -244,7 +277,7 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
 
     The copy runs without a way in or out until the SQL has been applied. Returns what was done.
     """
-    target, base = choose(source, "latest")
+    target, base, _ = choose(source, "latest")
     copies.room(environment, base.size)
     copies.make_volume(environment, environment.volume)
     copies.place(environment.volume)
