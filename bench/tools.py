@@ -111,13 +111,15 @@ class Page:
 class Table:
     """Rows of a figure, its floor, their ratio and the aim; printed in columns."""
 
-    def __init__(self, title: str) -> None:
-        print(f"\n{title}\n  {'seconds':<34}{'here':>8}{'floor':>9}{'ratio':>8}   aim")
+    def __init__(self, title: str, unit: str = "seconds", digits: int = 1) -> None:
+        self.digits = digits
+        print(f"\n{title}\n  {unit:<34}{'here':>8}{'floor':>9}{'ratio':>8}   aim")
 
     def row(self, name: str, here: float, floor: float | None = None, aim: str = "") -> None:
         """Print one row; a floor of None is left open."""
-        beside = f"{floor:9.1f}{here / floor:8.2f}" if floor else f"{'-':>9}{'-':>8}"
-        print(f"  {name:<34}{here:8.1f}{beside}   {aim}".rstrip(), flush=True)
+        digits = self.digits
+        beside = f"{floor:9.{digits}f}{here / floor:8.2f}" if floor else f"{'-':>9}{'-':>8}"
+        print(f"  {name:<34}{here:8.{digits}f}{beside}   {aim}".rstrip(), flush=True)
 
     def note(self, text: str) -> None:
         """Print a sentence below the rows."""

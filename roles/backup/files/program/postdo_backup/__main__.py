@@ -50,6 +50,9 @@ def main() -> int:
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 75 if isinstance(failure, Busy) else 1
+    except OSError as error:
+        print(f"{error.filename or 'A file'}: {error.strerror}. Is the disk full?", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -118,8 +121,9 @@ def _check(environment: Environment, asked: argparse.Namespace) -> None:
     problems = health.examine(environment)["problems"]
     if problems:
         text = "\n".join(problems)
-        record.alert(environment, text, once=True)
+        record.alert(environment, "check", text)
         raise Failure(text)
+    record.well(environment, "check")
     print("Backups and drills are as they should be.")
 
 

@@ -63,7 +63,7 @@ def drill(environment: Environment) -> dict:
     if not running(environment.container):
         raise Failure(f"{environment.container} does not run; start it: {environment.call}")
     held = repository.contents(environment)
-    usable = timelines.usable(environment, held.backups, time.time())
+    usable = timelines.usable(environment, held.backups, time.time() + 1)
     if not usable:
         raise Failure(f"There is no backup to restore. Make one: {environment.call} backup")
     newest = usable[-1]

@@ -26,11 +26,14 @@ class Environment:
 
     def __init__(self, path: Path) -> None:
         try:
-            facts = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            self._take(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise Failure(
-                f"{path} can't be read ({error}). Run ./run.sh, which writes it."
+                f"{path} can't be read ({error!r}). Run ./run.sh, which writes it."
             ) from None
+
+    def _take(self, facts: dict) -> None:
+        """Take over what the file says."""
         self.prefix: str = facts["prefix"]
         self.call: str = f"./run.sh {facts['inventory']}"
         self.enabled: bool = facts["enabled"]
@@ -107,7 +110,7 @@ def stamp() -> str:
 def size(count: float) -> str:
     """Return a number of bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
+        if abs(count) < 999.95:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"

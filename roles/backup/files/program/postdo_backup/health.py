@@ -54,7 +54,7 @@ def examine(environment: Environment) -> dict:
         last = record.last(environment, kind)
         state[f"last_{kind}"] = last
         if last and last["problem"]:
-            problems.append(f"the last {kind} failed, {when(last['at'])}: {last['problem']}")
+            problems.append(f"the last {kind} failed: {last['problem']}")
     return state
 
 
@@ -64,8 +64,8 @@ def _archive(environment: Environment, held: repository.Contents, archiver: str)
     problems = []
     if float(waiting) > (_FAILING if failing == "t" else _LAG):
         problems.append(
-            f"the log does not reach the repository (for {float(waiting):.0f} s; is it full, read-only or "
-            f"away?): docker logs {environment.container}"
+            "the log does not reach the repository; is it full, read-only or away? docker logs "
+            f"{environment.container}"
         )
     elif len(archived) == 24 and held.archived < archived:
         problems.append(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from . import media, record, repository
-from .environment import Environment, Failure, psql, run
+from .environment import Environment, Failure, run
 
 
 def prepare(environment: Environment, *, anew: bool) -> dict:
@@ -15,12 +15,16 @@ def prepare(environment: Environment, *, anew: bool) -> dict:
     A repository that was made ready for this database before and can't be reached now stops no
     deploy: the log waits for it, and `check` says so. Raises Failure for anything else.
     """
-    system = psql(environment.container, "SELECT system_identifier FROM pg_control_system()")
+    system = repository.system(environment)
+    if system is None:
+        raise Failure(
+            f"{environment.container} does not run; read: docker logs {environment.container}"
+        )
     ready = [system, environment.repository, *environment.media_repository]
     known = record.read(environment).get("ready") == ready
     try:
         _own_directories(environment)
-        done = _prepare_database(environment, int(system), anew=anew)
+        done = _prepare_database(environment, system, anew=anew)
         if environment.media_volume and not known:
             done += media.prepare(environment)
         backups = len(repository.contents(environment).backups)

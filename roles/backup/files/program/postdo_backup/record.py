@@ -17,8 +17,11 @@ _KEPT_RESULTS = 50
 
 def read(environment: Environment) -> dict:
     """Return the record; an unreadable one is an empty one, which `check` calls overdue."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        return json.loads((environment.state / "record.json").read_text())
+    # Bad JSON and bad UTF-8 are both of this kind.
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found = json.loads((environment.state / "record.json").read_text())
+        if isinstance(found, dict):
+            return found
     return {}
 
 
@@ -40,6 +43,8 @@ def result(environment: Environment, kind: str, problem: str, **details: object)
     entry = {"at": time.time(), "problem": problem, **details}
     earlier = read(environment).get(kind, [])
     write(environment, **{kind: [*earlier, entry][-_KEPT_RESULTS:]})
+    if not problem:
+        well(environment, kind)
 
 
 def last(environment: Environment, kind: str) -> dict | None:
@@ -47,16 +52,16 @@ def last(environment: Environment, kind: str) -> dict | None:
     return (read(environment).get(kind) or [None])[-1]
 
 
-def alert(environment: Environment, text: str, *, once: bool = False) -> None:
-    """Give a text to the operator's command on its standard input.
+def alert(environment: Environment, kind: str, text: str) -> None:
+    """Give a text to the operator's command on its standard input; of a kind, the same once a day.
 
-    With `once` the same text is told again only after a day. A command that fails says so here and
-    stops nothing else.
+    A command that fails says so here and stops nothing else.
     """
     if not environment.alert_command:
         return
-    told = read(environment).get("alerted", {})
-    if once and told.get("text") == text and time.time() - told["at"] < _ALERT_AGAIN_SECONDS:
+    earlier = read(environment).get("alerted", {})
+    told = earlier.get(kind, {})
+    if told.get("text") == text and time.time() - told["at"] < _ALERT_AGAIN_SECONDS:
         return
     message = f"{environment.prefix}: {text}\n"
     try:
@@ -72,8 +77,16 @@ def alert(environment: Environment, text: str, *, once: bool = False) -> None:
         problem = str(error)
     if problem:
         print(f"backup_alert_command {problem}: nobody was told.", file=sys.stderr)
-    else:
-        write(environment, alerted={"text": text, "at": time.time()})
+        return
+    with contextlib.suppress(OSError):
+        write(environment, alerted={**earlier, kind: {"text": text, "at": time.time()}})
+
+
+def well(environment: Environment, kind: str) -> None:
+    """Record that all is well again, so that the next failure is told at once."""
+    alerted = read(environment).get("alerted", {})
+    if alerted.pop(kind, None):
+        write(environment, alerted=alerted)
 
 
 @contextlib.contextmanager
@@ -81,7 +94,9 @@ def told(environment: Environment, kind: str):
     """Record and tell a failure of what happens inside; success is recorded by who knows more."""
     try:
         yield
-    except Failure as failure:
-        result(environment, kind, str(failure))
-        alert(environment, f"the {kind} failed. {failure}")
+    except (Failure, OSError) as failure:
+        # Told even where the disk is too full to record it.
+        with contextlib.suppress(OSError):
+            result(environment, kind, str(failure))
+        alert(environment, kind, f"the {kind} failed. {failure}")
         raise

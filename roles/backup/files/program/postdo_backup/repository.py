@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from .environment import Environment, Failure, attempt, last_words, psql, run, size, when
+from .environment import Environment, Failure, attempt, last_words, psql, run, running, size, when
 
 LABEL = re.compile(r"\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?")
 
@@ -56,6 +56,14 @@ def aside(environment: Environment, *arguments: str) -> list[str]:
         *environment.repository_mount(writable=False),
         *("--entrypoint", "pgbackrest", environment.image, "--stanza=main", *arguments),
     ]
+
+
+def system(environment: Environment) -> int | None:
+    """Return what tells the database that runs from every other; None where none runs."""
+    if not running(environment.container):
+        return None
+    query = "SELECT system_identifier FROM pg_control_system()"
+    return int(psql(environment.container, query))
 
 
 def contents(environment: Environment, *, live: bool = True) -> Contents:

@@ -18,7 +18,6 @@ from .environment import (
     inspect,
     psql,
     run,
-    running,
     stamp,
     status,
     when,
@@ -72,7 +71,9 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
             f'"2026-11-22 10:00:00+00". There are these backups:\n{listing}\n'
             f"and these named moments: {', '.join(points) or 'none'}. Nothing was changed."
         )
-    usable = timelines.usable(environment, held.backups, moment)
+    # Now includes the whole of this second.
+    reached = moment + 1 if to == "latest" else moment
+    usable = timelines.usable(environment, held.backups, reached)
     if not usable or moment > now:
         raise Failure(
             f"restore_to is {to}, and no backup leads there. There are these, and the log since then:\n"
@@ -152,8 +153,12 @@ def _snapshot(environment: Environment, to: str) -> media.Snapshot:
 
 
 def _hasten(environment: Environment, target: Target) -> Target:
-    """Let all of the log that is wanted be in the repository; return what to restore to now."""
-    if target.kind == "backup" or not running(environment.container):
+    """Let all of the log that is wanted be in the repository; return what to restore to now.
+
+    A database that does not run, or is another than the repository's, has nothing to add.
+    """
+    held = repository.contents(environment, live=False)
+    if target.kind == "backup" or repository.system(environment) != held.system:
         return target
     name = f"restore-{stamp()}"
     repository.mark(environment, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -11,11 +12,11 @@ from .environment import Environment, Failure, attempt, last_words, psql, run, s
 
 def dump(environment: Environment, path: Path) -> int:
     """Write the application's database to a file that is whole or not there; return its size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     command = ["docker", "exec", environment.container, "pg_dump", "-U", "postgres"]
     command += ["--format=custom", environment.database["name"]]
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False)
@@ -33,7 +34,8 @@ def dump(environment: Environment, path: Path) -> int:
     except OSError as error:
         raise Failure(f"{path} could not be written: {error.strerror}.") from None
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
     return path.stat().st_size
 
 

@@ -1,0 +1,533 @@
+"""The program that backs up, without a database; and wal-get, with a real repository.
+
+Needs Docker and the images of `./run.sh test`.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jinja2
+import pytest
+from server import Server, docker, until
+
+ROLE = Path(__file__).resolve().parent.parent / "roles/backup"
+PROGRAM = ROLE / "files/program"
+sys.path.insert(0, str(PROGRAM))
+
+from postdo_backup import drill, health, media, record, repository, restore, timelines, transfer
+from postdo_backup.environment import Busy, Environment, Failure, size, when
+
+FACTS = json.loads("""{
+    "prefix": "backuptest", "inventory": "none", "enabled": true, "image": "backuptest/none:1",
+    "database": {"name": "app", "user": "app", "locale": "und"}, "media_volume": "",
+    "repository": "backuptest-backup", "media_repository": [], "edge": "backuptest-edge",
+    "copy_memory_mib": 512, "inspect_port": 5439, "recovery_point": 60, "alert_command": "",
+    "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
+}""")
+SUNDAY = datetime(2026, 11, 22, 2, tzinfo=UTC)  # the schedule's weekday and hour
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SECOND, NONE = timedelta(seconds=1), timedelta()
+FULL, DIFF, INCR = "full", "diff", "incr"
+
+
+@pytest.fixture
+def facts(tmp_path):
+    """Return a function that writes the description of an environment that is nowhere."""
+
+    def write(**changes):
+        path = tmp_path / "backup.json"
+        places = {"secrets": str(tmp_path / "secrets"), "state": str(tmp_path / "state")}
+        path.write_text(json.dumps(FACTS | places | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def environment(facts):
+    return Environment(facts())
+
+
+def backup(type_, start, minutes=1):
+    """Return a backup as the repository would list it."""
+    times = [moment.timestamp() for moment in (start, start + timedelta(minutes=minutes))]
+    label = f"{start:%Y%m%d-%H%M%S}{type_[0].upper()}"
+    return repository.Backup(label, type_, *times, size=10, stored=5, damaged=False)
+
+
+def contents(*backups):
+    return repository.Contents(list(backups), archived="0" * 24, system=1)
+
+
+@pytest.mark.parametrize(
+    ("now", "held", "wanted"),
+    [
+        (SUNDAY + 3 * DAY, {}, FULL),
+        # The hour itself begins a week, and a day; a second earlier nothing begins.
+        (SUNDAY - SECOND, {FULL: -7 * DAY, DIFF: -DAY}, INCR),
+        (SUNDAY, {FULL: -7 * DAY, DIFF: -DAY}, FULL),
+        (SUNDAY + DAY - SECOND, {FULL: NONE}, INCR),
+        (SUNDAY + DAY, {FULL: NONE}, DIFF),
+        (SUNDAY + HOUR, {FULL: NONE}, INCR),
+        (SUNDAY + HOUR, {FULL: -SECOND}, FULL),
+        (SUNDAY + 2 * DAY + HOUR, {FULL: HOUR, DIFF: DAY, INCR: 2 * DAY}, DIFF),
+        (SUNDAY + 2 * DAY + HOUR, {FULL: HOUR, DIFF: 2 * DAY}, INCR),
+        # Its begin counts: what is written while it is made may be missing.
+        (SUNDAY + DAY + HOUR, {FULL: HOUR, DIFF: DAY - SECOND}, DIFF),
+        # A full one is as good as a differential one.
+        (SUNDAY + HOUR, {DIFF: -DAY, FULL: NONE}, INCR),
+        # Made by hand, a full one counts for its week and its day.
+        (SUNDAY + 3 * DAY + HOUR, {FULL: 3 * DAY}, INCR),
+        (SUNDAY + 7 * DAY, {FULL: 6 * DAY}, FULL),
+        # What the machine slept through is made up for by the next one.
+        (SUNDAY + 2 * DAY, {FULL: -14 * DAY, DIFF: -8 * DAY, INCR: -7 * DAY}, FULL),
+        (SUNDAY + 5 * DAY, {FULL: NONE, DIFF: DAY}, DIFF),
+        # The clock was set back.
+        (SUNDAY + HOUR, {FULL: 3 * HOUR}, INCR),
+    ],
+)
+def test_due(environment, now, held, wanted):
+    backups = contents(*(backup(type_, SUNDAY + after) for type_, after in held.items()))
+    assert repository.due(environment, backups, now.timestamp()) == wanted
+
+
+def test_due_on_another_day_at_another_hour(facts):
+    environment = Environment(facts(weekday=0, hour=23))
+    monday = SUNDAY.replace(day=23, hour=23)
+    for now, wanted in ((monday - SECOND, DIFF), (monday, FULL)):
+        assert (
+            repository.due(environment, contents(backup(FULL, SUNDAY)), now.timestamp()) == wanted
+        )
+
+
+@pytest.mark.parametrize(
+    ("counted", "before", "after", "problems"),
+    [
+        ({}, {}, {}, []),
+        ({"a": 5, "b": 0}, {"a": 5, "b": 0}, {"a": 5, "b": 0}, []),
+        ({"a": 4}, {"a": 5}, {"a": 5}, ["a has 4 rows in place of 5"]),
+        ({"a": 6}, {"a": 5}, {"a": 5}, ["a has 6 rows in place of 5"]),
+        ({"b": 1}, {"a": 0, "b": 1}, {"a": 0, "b": 1}, ["the table a is missing"]),
+        # Written to in between: 10 to 12 rows, and as much again on either side.
+        ({"a": 8}, {"a": 10}, {"a": 12}, []),
+        ({"a": 14}, {"a": 12}, {"a": 10}, []),
+        ({"a": 7}, {"a": 10}, {"a": 12}, ["a has 7 rows in place of 10"]),
+        ({"a": 15}, {"a": 10}, {"a": 12}, ["a has 15 rows in place of 10"]),
+        # Made or dropped in between: either is right.
+        ({"new": 3}, {}, {"new": 3}, []),
+        ({}, {"old": 3}, {}, []),
+    ],
+)
+def test_compare(counted, before, after, problems):
+    assert drill.compare(counted, before, after) == problems
+
+
+@pytest.mark.parametrize(
+    ("ages", "keep"),
+    [
+        # Weekly: those of 28 days, and the one before them, from which their first hour is reached.
+        ([0, 7, 14, 21, 28.1], None),
+        ([0, 7, 14, 21, 28.1, 35], 5),
+        ([0, 7, 14, 21, 27.9, 35, 42], 6),
+        ([*range(40)], 29),
+        # None for months: as many as are always kept.
+        ([90, 97, 104, 111], None),
+        ([90, 97, 104, 111, 118, 125], 4),
+    ],
+)
+def test_expire_keeps_by_count_and_by_age(environment, monkeypatch, ages, keep):
+    full = [backup(FULL, datetime.now(UTC) - age * DAY, minutes=0) for age in reversed(ages)]
+    ran, left = [], [contents(*full), contents(*full[-(keep or 0) :])]
+    monkeypatch.setattr(repository, "contents", lambda _: left.pop(0))
+    monkeypatch.setattr(repository, "run", lambda *command, **_: ran.append(command))
+    gone = repository.expire(environment)
+    assert gone == ([item.label for item in full[:-keep]] if keep else [])
+    options = [word for command in ran for word in command if "retention-full=" in word]
+    assert options == ([f"--repo1-retention-full={keep}"] if keep else [])
+
+
+@pytest.fixture
+def held(environment, monkeypatch):
+    """Give the environment three backups and a named moment, two days ago; return the backups."""
+    made = [backup(FULL, SUNDAY), backup(DIFF, SUNDAY + DAY), backup(INCR, SUNDAY + DAY + HOUR)]
+    monkeypatch.setattr(repository, "contents", lambda *_, **__: contents(*made))
+    monkeypatch.setattr(time, "time", lambda: (SUNDAY + 2 * DAY).timestamp())
+    record.write(environment, points={"before-1.2": (SUNDAY + DAY).timestamp() + 90})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("to", "kind", "value", "base"),
+    [
+        ("latest", "latest", "", 2),
+        ("20261123-020000D", "backup", "", 1),
+        ("before-1.2", "name", "before-1.2", 1),
+        ("2026-11-23 02:30:00+00", "time", "2026-11-23 02:30:00.000000+00", 1),
+        ("2026-11-23T00:30:00.25-03:00", "time", "2026-11-23 03:30:00.250000+00", 2),
+        # A backup ends within a second that is not known better; after it the backup will do.
+        ("2026-11-23 02:01:01Z", "time", "2026-11-23 02:01:01.000000+00", 1),
+        ("2026-11-23 02:01:00.999999Z", "time", "2026-11-23 02:01:00.999999+00", 0),
+        ("2026-11-24 02:00:00+00", "time", "2026-11-24 02:00:00.000000+00", 2),
+    ],
+)
+def test_choose(environment, held, to, kind, value, base):
+    target, backup, _ = restore.choose(environment, to)
+    assert (target.kind, target.value, target.backup) == (kind, value, held[base].label)
+    assert backup == held[base]
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("2026-11-22 02:00:59+00", "no backup leads there"),
+        ("2026-11-24 02:00:01+00", "no backup leads there"),
+        ("2026-11-23 02:30:00", "another moment in every time zone"),
+        ("2026-11-23", "another moment in every time zone"),
+        ("yesterday", "There are these backups:\n  20261122-020000F"),
+        ("before-1.3", "these named moments: before-1.2"),
+    ],
+)
+def test_choose_refuses(environment, held, to, said):
+    with pytest.raises(Failure) as failure:
+        restore.choose(environment, to)
+    assert said in str(failure.value)
+    held.clear()
+    with pytest.raises(Failure, match="holds no backup"):
+        restore.choose(environment, to)
+
+
+@pytest.mark.parametrize(
+    ("moment", "branch", "base"),
+    [
+        (DAY, "1", 0),
+        (DAY + 90 * SECOND, "1", 1),  # what the restore undid is still there, on the branch it left
+        (DAY + 3 * HOUR, "2", 0),  # and after it nothing leads on from there
+        (4 * DAY, "2", 3),
+    ],
+)
+def test_a_restore_begins_a_branch(environment, held, monkeypatch, moment, branch, base):
+    """The second day's backups were undone two hours later, by a restore to before them."""
+    held.append(backup(FULL, SUNDAY + 3 * DAY))
+    monkeypatch.setattr(time, "time", lambda: (SUNDAY + DAY + 2 * HOUR).timestamp())
+    timelines.begun(environment, to=(SUNDAY + HOUR).timestamp(), left=1, timeline=2)
+    wanted = (SUNDAY + moment).timestamp()
+    assert timelines.live_at(environment, wanted) == branch
+    assert timelines.usable(environment, held, wanted)[-1] == held[base]
+
+
+@pytest.mark.parametrize("name", ["", "it's", "a b", "-a", "latest", "20261122-020000F", "a" * 64])
+def test_unusable_names_of_moments(name):
+    with pytest.raises(Failure, match="no name for a moment"):
+        restore.require_name(name)
+    restore.require_name("before-1.2")
+
+
+def test_moments_and_sizes():
+    for fraction in ("000000", "000001", "499999", "999999"):
+        moment = restore.moment_of(f"2026-11-23 02:30:59.{fraction}+00:00")
+        assert restore.when_exactly(moment) == f"2026-11-23 02:30:59.{fraction}+00"
+    assert when(SUNDAY.timestamp() + 0.7) == "2026-11-22 02:00:00+00"
+    for text in ("02:00:00.123456789Z", "02:00:00Z", "07:30:00.98765+05:30"):  # restic's
+        assert media._moment(f"2026-11-22T{text}") == SUNDAY.timestamp()
+    said = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 2.5e6: "2.5 MB", 4e15: "4000.0 TB"}
+    assert {count: size(count) for count in said} == said
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"),
+    [
+        (None, "there is no drill. Make one: ./run.sh none backup"),
+        (HOUR, ""),
+        (4 * HOUR, "drill is overdue, it was at 2026-11-21 22:00:00+00: ./run.sh none drill"),
+        (-299 * SECOND, ""),
+        (-HOUR, "the last drill is from the future (2026-11-22 03:00:00+00)"),
+    ],
+)
+def test_age(environment, ago, said):
+    moment = ago if ago is None else (SUNDAY - ago).timestamp()
+    problems = health._age(environment, "drill", moment, SUNDAY.timestamp(), 3 * 3600)
+    assert len(problems) == bool(said)
+    assert said in "".join(problems)
+
+
+HOLDER = """
+import pathlib, sys, time
+from postdo_backup.environment import Environment
+with Environment(pathlib.Path(sys.argv[1])).lock("backup"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(facts):
+    """Yield another process that holds the lock `backup`."""
+    command = [sys.executable, "-c", HOLDER, facts()]
+    with subprocess.Popen(command, cwd=PROGRAM, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_lock_says_who_has_it_and_ends_with_its_process(environment, holder):
+    for wait in (0, 1):
+        begun = time.monotonic()
+        with pytest.raises(Busy) as busy, environment.lock("backup", wait=wait):
+            pytest.fail("it was given twice")
+        assert f"Another backup is at work: process {holder.pid}, since 20" in str(busy.value)
+        assert wait <= time.monotonic() - begun < wait + 1
+    with environment.lock("copy"):  # another one
+        holder.send_signal(signal.SIGKILL)
+    with environment.lock("backup", wait=5):
+        said = (environment.state / "backup.lock").read_text()
+        assert said.startswith(f"process {os.getpid()}, since 20")
+        assert said.count("process") == 1
+
+
+def test_record_keeps_the_last_results(environment):
+    assert record.last(environment, "backup") is None
+    for number in range(60):
+        record.result(environment, "backup", "", label=number)
+    record.result(environment, "drill", "no")
+    assert [item["label"] for item in record.read(environment)["backup"]] == [*range(10, 60)]
+    assert record.last(environment, "drill")["problem"] == "no"
+    assert {path.name for path in environment.state.iterdir()} == {"record.json", "record.lock"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 99, b"\xff\xfe", b"null"])
+def test_an_unreadable_record_is_an_empty_one(environment, content):
+    environment.state.mkdir()
+    (environment.state / "record.json").write_bytes(content)
+    assert record.last(environment, "backup") is None
+    record.result(environment, "backup", "", label="new")
+    assert record.last(environment, "backup")["label"] == "new"
+
+
+@pytest.fixture
+def told(facts, tmp_path):
+    """Return an environment that writes its alerts to a file, and a function that reads them."""
+    (tmp_path / "told").touch()
+    environment = Environment(facts(alert_command=f"cat >> {tmp_path}/told"))
+    return environment, lambda: (tmp_path / "told").read_text()
+
+
+def test_alert_once_for_a_text_and_a_day(told, monkeypatch):
+    environment, read = told
+    now = time.time()
+    for hours, text in ((0, "a"), (1, "a"), (2, "b"), (25.9, "b"), (26.1, "b")):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now + hours * 3600)
+        record.alert(environment, "check", text)
+    record.alert(environment, "drill", "b")  # another kind
+    record.well(environment, "check")
+    record.alert(environment, "check", "b")  # all had been well in between
+    assert read() == "".join(f"backuptest: {text}\n" for text in "abbbb")
+
+
+def test_an_alert_that_fails_says_so_and_is_tried_again(facts, tmp_path, capfd):
+    environment = Environment(facts(alert_command=f"echo >> {tmp_path}/tried; exit 3"))
+    for _ in range(2):
+        record.alert(environment, "check", "a" * 200_000)
+    assert capfd.readouterr().err == "backup_alert_command ended with 3: nobody was told.\n" * 2
+    assert (tmp_path / "tried").read_text() == "\n\n"
+
+
+def test_a_failure_is_recorded_told_and_not_swallowed(told):
+    environment, read = told
+    with pytest.raises(Failure, match="no room"), record.told(environment, "drill"):
+        raise Failure("no room")
+    assert record.last(environment, "drill")["problem"] == "no room"
+    assert read() == "backuptest: the drill failed. no room\n"
+
+
+def test_a_log_that_stays_away_is_told_once(told, monkeypatch):
+    environment, read = told
+    held = contents(backup(FULL, datetime.now(UTC) - HOUR))
+    monkeypatch.setattr(repository, "contents", lambda _: held)
+    for waited in (400, 700, 1000):  # each look finds it waiting for longer
+        monkeypatch.setattr(health, "psql", lambda *_, waited=waited: f"t|{'0' * 24}|{waited}")
+        problems = health.examine(environment)["problems"]
+        record.alert(environment, "check", "\n".join(problems))
+    assert read().count("the log does not reach the repository") == 1
+
+
+# What `docker exec` would do with programs of which one goes wrong.
+FAKE_DOCKER = """#!/bin/sh
+fail() { [ "$WRONG" != "$1" ] || { echo "$1: no" >&2; exit 1; }; }
+case "$* " in
+    *" pg_dump "*) printf PGDMP; fail dump ;;
+    *" pg_restore --list "*) cat > /dev/null; fail list ;;
+    *" pg_restore --file=/dev/null "*) fail data ;;
+    *) exit 99 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("wrong", ["", "dump", "list", "data"])
+@pytest.mark.parametrize("old", [{}, {"app.dump": "yesterday"}])
+def test_a_dump_is_whole_or_not_there(environment, tmp_path, monkeypatch, wrong, old):
+    for name in ("bin", "dumps"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bin/docker").write_text(FAKE_DOCKER)
+    (tmp_path / "bin/docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
+    monkeypatch.setenv("WRONG", wrong)
+    path = tmp_path / "dumps/app.dump"
+    for name, content in old.items():
+        path.with_name(name).write_text(content)
+    if wrong:
+        with pytest.raises(Failure, match=f"{wrong}: no"):
+            transfer.dump(environment, path)
+    else:
+        assert transfer.dump(environment, path) == len("PGDMP")
+        assert path.stat().st_mode & 0o777 == 0o600
+    there = {item.name: item.read_text() for item in path.parent.iterdir()}
+    assert there == (old if wrong else {"app.dump": "PGDMP"})
+
+
+# -- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program(run):
+    """Return a function that calls the program as its command does."""
+
+    def call(path, *words):
+        command = [sys.executable, "-m", "postdo_backup", "--environment", path]
+        return run(*command, *words, cwd=PROGRAM)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("words", "enabled", "said"),
+    [
+        (["backup"], False, "backup_enabled is false here."),
+        (["drill"], False, "backup_enabled is false here."),
+        (["backup"], True, "backuptest-db does not run; start it: ./run.sh none"),
+        (["drill"], True, "backuptest-db does not run; start it: ./run.sh none"),
+        (["check"], True, "A query in backuptest-db failed:"),
+        (["mark", "it's"], True, "it's is no name for a moment:"),
+        (["load", "/nonexistent"], True, "load_file is /nonexistent: there is no such file"),
+        (["dump", "/etc/hosts/a.dump"], True, "/etc/hosts/a.dump could not be written"),
+        (["pull", "--source", "/nonexistent"], True, "pull_from names an environment"),
+    ],
+)
+def test_a_failure_is_told_in_words(program, facts, words, enabled, said):
+    answer = program(facts(enabled=enabled), *words)
+    assert answer.stderr.startswith(said)
+    assert (answer.returncode, answer.stdout) == (1, "")
+
+
+def test_a_second_backup_is_told_who_is_at_work(program, facts, holder):
+    said = f"Another backup is at work: process {holder.pid}, since 20"
+    answer = program(facts(), "backup")
+    assert (answer.returncode, answer.stdout) == (75, "")
+    assert answer.stderr.startswith(said)
+    # The timer is content with the other one.
+    answer = program(facts(), "scheduled")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout.startswith(said)
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]"])
+def test_an_environment_that_cannot_be_read_is_named(program, tmp_path, content):
+    path = tmp_path / "there.json"
+    if content is not None:
+        path.write_text(content)
+    answer = program(path, "status")
+    assert answer.returncode == 1
+    assert str(path) in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+# -- wal-get ------------------------------------------------------------------------------------
+
+ARCHIVE = "/srv/backup/database/archive/main"
+
+
+@pytest.fixture(scope="module")
+def archive(image, tmp_path_factory):
+    """Yield a server whose log goes to a repository by the role's own configuration."""
+    place = tmp_path_factory.mktemp("pgbackrest")
+    place.chmod(0o755)
+    given = {"__backup_database_path": "/srv/backup/database", "__backup_key": "a key of tests"}
+    given |= {"backup_repository": "volume", "backup_processes": 1, "backup_queue_max_mib": 256}
+    template = jinja2.Template(
+        (ROLE / "templates/pgbackrest.conf.j2").read_text(), trim_blocks=True
+    )
+    (place / "pgbackrest.conf").write_text(template.render(given))
+    server = Server(image)
+    volume = f"{server.name}-repository"
+    try:
+        server.start(
+            *("-c", "archive_mode=on"),
+            *("-c", "archive_command=pgbackrest --stanza=main archive-push %p"),
+            options=[f"--volume={volume}:/srv/backup", f"--volume={place}:/etc/pgbackrest:ro"],
+        )
+        server.prepare()
+        server.run("pgbackrest", "--stanza=main", "stanza-create")
+        yield server
+    finally:
+        server.remove()
+        docker("volume", "rm", "--force", volume)
+
+
+def segment(server):
+    """Write a segment of the log; return its name and its file in the repository."""
+    name = server.sql("SELECT pg_walfile_name(pg_create_restore_point('here'))")
+    server.sql("SELECT pg_switch_wal()")
+    return name, until(lambda: server.run("find", ARCHIVE, "-name", f"{name}-*.lz4").stdout.strip())
+
+
+def wal_get(server, name):
+    """Ask for a segment as a recovering server would; return the finished process."""
+    return server.run("wal-get", name, "/tmp/got", check=False)
+
+
+def test_wal_get_gives_what_was_archived_and_says_when_there_is_no_more(archive):
+    name, stored = segment(archive)
+    assert archive.run("head", "--bytes=8", stored).stdout == "Salted__"  # it is encrypted
+    assert wal_get(archive, name).returncode == 0
+    archive.run("cmp", f"/var/lib/postgresql/data/pgdata/pg_wal/{name}", "/tmp/got")
+    for name in ("0000000100000000000000EE", "00000009.history"):
+        assert wal_get(archive, name).returncode == 1
+
+
+FLIP = r"""flip() {
+    byte=$(od -An -tu1 -j"$1" -N1 "$0")
+    printf "\\$(printf %o $((byte ^ 1)))" | dd of="$0" bs=1 seek="$1" conv=notrunc status=none
+}
+size=$(stat -c %s "$0")
+"""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("flip 3", "flip 20", "flip $((size / 2))", "flip $((size - 1))"),
+        *("truncate -s -1 $0", "truncate -s $((size / 2)) $0", "truncate -s 0 $0", "chmod 0 $0"),
+    ],
+)
+def test_wal_get_stops_the_server_at_a_damaged_segment(archive, damage):
+    name, stored = segment(archive)
+    archive.run("sh", "-euc", FLIP + damage, stored)
+    answer = wal_get(archive, name)
+    assert answer.returncode == 200
+    assert f"wal-get: {name} could not be read from the archive" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend"), [("chmod 0 $0", "chmod 700 $0"), ("mv $0 $0.away", "mv $0.away $0")]
+)
+def test_wal_get_stops_the_server_at_an_unreadable_repository(archive, spoil, mend):
+    name, _ = segment(archive)
+    archive.run("sh", "-euc", spoil, ARCHIVE)
+    codes = [wal_get(archive, name).returncode]
+    archive.run("sh", "-euc", mend, ARCHIVE)
+    assert [*codes, wal_get(archive, name).returncode] == [200, 0]
