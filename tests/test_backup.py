@@ -189,8 +189,8 @@ def test_choose(environment, held, to, kind, value, base):
         ("2026-11-24 02:00:01+00", "no backup leads there"),
         ("2026-11-23 02:30:00", "another moment in every time zone"),
         ("2026-11-23", "another moment in every time zone"),
-        ("yesterday", "There are these backups:\n  20261122-020000F"),
-        ("before-1.3", "these named moments: before-1.2"),
+        ("yesterday", "the newest:\n  20261122-020000F"),
+        ("before-1.3", "Named moments: before-1.2"),
     ],
 )
 def test_choose_refuses(environment, held, to, said):

@@ -15,7 +15,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[3]
 INVENTORIES = PROJECT / "molecule/default/inventories"
-TOOLS = Path(__file__).with_name("tools")
+TOOLS = Path(__file__).resolve().with_name("tools")
 
 ADDRESSES = {"debian12": "10.87.0.12", "debian13": "10.87.0.13"}
 PAGES = {"dev": "http://127.0.0.1:8000/", "prod": "http://127.0.0.1:8080/"}
@@ -63,10 +63,14 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 60) 
 class Host:
     """One of the hosts that create.yml started."""
 
+    # Another scenario's hosts have others.
+    addresses = ADDRESSES
+    inventories = INVENTORIES
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.machine = f"postdo-test-{name}"
-        self.address = ADDRESSES[name]
+        self.address = self.addresses[name]
         self.directory = PROJECT / ".cache/molecule" / name
         self.source = self.directory / "app"
 
@@ -100,7 +104,7 @@ class Host:
 
     def ansible(self, environment: str, *arguments: str, book: str = "site.yml") -> Result:
         """Run a playbook for this host alone, as a person would."""
-        command = ["ansible-playbook", book, "-i", str(INVENTORIES / environment)]
+        command = ["ansible-playbook", book, "-i", str(self.inventories / environment)]
         settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
         return call(
             [*command, "--limit", self.name, *arguments],

@@ -86,7 +86,11 @@ def _make(environment: Environment, type_: str) -> str:
         if type_ == "auto":
             type_ = repository.due(environment, repository.contents(environment), time.time())
         begun = time.monotonic()
-        made = repository.back_up(environment, type_)
+        try:
+            made = repository.back_up(environment, type_)
+        except Failure as failure:
+            # A backup waits for its log in vain where the stream is broken: that is the reason.
+            raise Failure("\n".join([str(failure), *health.stream(environment)])) from None
         said = [repository.describe(made)]
         if media.kept(environment):
             uploads = media.back_up(environment)

@@ -63,15 +63,18 @@ class Target:
 
     def options(self) -> list[str]:
         """Return pgBackRest's options for it."""
-        common = [f"--set={self.backup}", f"--target-timeline={self.timeline}"]
+        chosen = [f"--set={self.backup}"]
+        branch = [f"--target-timeline={self.timeline}"]
         match self.kind:
             case "latest":
-                return [*common, "--type=default"]
+                return [*chosen, *branch, "--type=default"]
             case "backup":
-                return [*common, "--type=immediate", "--target-action=promote"]
+                # pgBackRest itself takes no branch here; PostgreSQL does, and needs the backup's own.
+                own = ["--recovery-option=recovery_target_timeline=current"]
+                return [*chosen, *own, "--type=immediate", "--target-action=promote"]
             case _:
-                end = [f"--type={self.kind}", f"--target={self.value}"]
-                return [*common, *end, "--target-action=promote"]
+                end = [f"--type={self.kind}", f"--target={self.value}", "--target-action=promote"]
+                return [*chosen, *branch, *end]
 
 
 class Copy:

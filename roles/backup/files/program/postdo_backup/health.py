@@ -35,10 +35,8 @@ def examine(environment: Environment) -> dict:
     if not environment.enabled:
         return state
     try:
-        # Asked before the repository is, so that what is sent in between is no gap.
-        archiver = psql(environment.container, _ARCHIVER)
+        problems += stream(environment)
         held = repository.contents(environment)
-        problems += _archive(environment, held, archiver)
         state["reach"] = repository.reach(environment, held)
         state["backups"] = [vars(backup) for backup in held.backups]
         newest, full = held.newest(), held.newest("full")
@@ -58,21 +56,19 @@ def examine(environment: Environment) -> dict:
     return state
 
 
-def _archive(environment: Environment, held: repository.Contents, archiver: str) -> list[str]:
-    """Return what is wrong with the stream of the log."""
-    failing, archived, waiting = archiver.split("|")
-    problems = []
+def stream(environment: Environment) -> list[str]:
+    """Return what is wrong with the stream of the log into the repository."""
+    # Asked before the repository is, so that what is sent in between is no gap.
+    failing, archived, waiting = psql(environment.container, _ARCHIVER).split("|")
+    log = f"docker logs {environment.container}"
     if float(waiting) > (_FAILING if failing == "t" else _LAG):
-        problems.append(
-            "the log does not reach the repository; is it full, read-only or away? docker logs "
-            f"{environment.container}"
-        )
-    elif len(archived) == 24 and held.archived < archived:
-        problems.append(
-            f"the log has a gap after {held.archived}: too much had been waiting and was dropped. Make a "
-            f"full backup: {environment.call} backup -e backup_type=full"
-        )
-    return problems
+        return [f"the log does not reach the repository; is it full, read-only or away? {log}"]
+    last = repository.contents(environment).archived
+    if len(archived) == 24 and last < archived:
+        return [
+            f"the log has a gap after {last}, dropped while it waited: {environment.call} backup"
+        ]
+    return []
 
 
 def _drilled(environment: Environment, held: repository.Contents) -> float:

@@ -63,21 +63,24 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
     if to in labels:
         # A backup is restored on its own branch, wherever that is.
         return Target("backup", to, timeline="current"), labels[to], labels[to].stop
-    listing = "\n".join(f"  {backup}" for backup in held.backups)
+    newest = "\n".join(f"  {backup}" for backup in held.backups[-10:])
+    listing = (
+        f"{len(held.backups)} backups, the oldest {held.backups[0]}, and the newest:\n{newest}"
+    )
     moment = now if to == "latest" else points[to] if to in points else moment_of(to)
     if moment is None:
         raise Failure(
             f"restore_to is {to}: neither latest, nor a backup, nor a named moment, nor a time such as "
-            f'"2026-11-22 10:00:00+00". There are these backups:\n{listing}\n'
-            f"and these named moments: {', '.join(points) or 'none'}. Nothing was changed."
+            f'"2026-11-22 10:00:00+00". Named moments: {", ".join(points) or "none"}. Nothing was changed. '
+            f"There are {listing}"
         )
     # Now includes the whole of this second.
     reached = moment + 1 if to == "latest" else moment
     usable = timelines.usable(environment, held.backups, reached)
     if not usable or moment > now:
         raise Failure(
-            f"restore_to is {to}, and no backup leads there. There are these, and the log since then:\n"
-            f"{listing}\nNothing was changed."
+            f"restore_to is {to}, and no backup leads there. Nothing was changed. There are {listing}\n"
+            "and the log since the oldest."
         )
     base = usable[-1]
     branch = timelines.live_at(environment, moment)
@@ -100,8 +103,9 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
     target, base, moment = choose(environment, to)
     snapshot = _snapshot(environment, to) if uploads else None
     copies.room(environment, base.size)
-    copies.make_volume(environment, environment.volume)
-    copies.place(environment.volume)
+    for volume in (environment.volume, *([environment.media_volume] if uploads else [])):
+        copies.make_volume(environment, volume)
+        copies.place(volume)
     target = _hasten(environment, target)
     watch = Watch()
     with Copy(environment, "restoring", archiving=True) as copy:
@@ -119,12 +123,15 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         with watch.step("pages"):
             copy.stop()
             copy.examine_pages()
-        if snapshot:
-            with watch.step("uploads"):
-                media.scratch(environment, f"{environment.media_volume}-restoring")
-                media.restore(environment, snapshot, f"{environment.media_volume}-restoring")
-        with watch.step("switch"):
-            kept = _switch(environment, copy, to, snapshot is not None)
+        try:
+            if snapshot:
+                with watch.step("uploads"):
+                    media.scratch(environment, _media_copy(environment))
+                    media.restore(environment, snapshot, _media_copy(environment))
+            with watch.step("switch"):
+                kept = _switch(environment, copy, to, uploads)
+        finally:
+            media.remove(_media_copy(environment))
         timelines.begun(environment, to=moment, left=left, timeline=begun)
     rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
     return (
@@ -133,6 +140,11 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         f"The data of before is kept in {', '.join(kept)}. When you are sure: docker volume rm "
         f"{' '.join(kept)}"
     )
+
+
+def _media_copy(environment: Environment) -> str:
+    """Return the name of the volume that the uploads are restored into."""
+    return f"{environment.media_volume}-restoring"
 
 
 def _words(unapplied: list[str] | None) -> str:
@@ -144,6 +156,8 @@ def _words(unapplied: list[str] | None) -> str:
 
 def _snapshot(environment: Environment, to: str) -> media.Snapshot:
     """Return the uploads' snapshot for a moment: the first after it, else the newest."""
+    if not environment.media_volume:
+        raise Failure("restore_uploads is true, but no uploads are kept here. Nothing was changed.")
     found = media.snapshots(environment)
     if not found:
         raise Failure("The media repository holds no backup. Nothing was changed.")
@@ -209,30 +223,30 @@ def _switch(environment: Environment, copy: Copy, to: str, uploads: bool) -> lis
     exchanges = [(copy.volume, environment.volume, f"{environment.volume}-before-{now}")]
     if uploads:
         name = environment.media_volume
-        exchanges.append((f"{name}-restoring", name, f"{name}-before-{now}"))
-    for restored, _, kept in exchanges:
-        copies.make_volume(environment, kept, reason)
-        # First to its dated name, where no clean-up ever looks; the next step leaves the old data there.
-        copies.exchange(restored, kept)
+        exchanges.append((_media_copy(environment), name, f"{name}-before-{now}"))
     consumers = [environment.container, *([environment.web] if uploads else [])]
     up = [name for name in consumers if status(name) in ("running", "restarting", "paused")]
-    for name in reversed(up):
-        run("docker", "stop", name, doing=f"Stopping {name}")
     exchanged = []
     try:
+        for restored, _, kept in exchanges:
+            copies.make_volume(environment, kept, reason)
+            # First to its dated name, where no clean-up looks: the next exchange leaves the old data there.
+            copies.exchange(restored, kept)
+        for name in reversed(up):
+            run("docker", "stop", name, doing=f"Stopping {name}")
         for _, live, kept in exchanges:
             copies.exchange(kept, live)
             exchanged.append((live, kept))
         _start(up)
     except BaseException:
-        # Whatever ended it, a signal too: what was there before serves again.
-        attempt("docker", "stop", *up)
+        # Whatever ended it, a signal too: what was there before serves again, and only the copy goes.
+        if exchanged:
+            attempt("docker", "stop", *up)
         for live, kept in exchanged:
             copies.exchange(live, kept)
         attempt("docker", "start", *up)
+        attempt("docker", "volume", "rm", *(kept for _, _, kept in exchanges))
         raise
-    if uploads:
-        media.remove(f"{environment.media_volume}-restoring")
     return [kept for _, _, kept in exchanges]
 
 

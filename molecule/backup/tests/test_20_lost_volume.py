@@ -1,0 +1,52 @@
+"""The volume of the data is gone: what the repository holds comes back, all but the last minute at most."""
+
+import re
+import time
+
+import pytest
+from machines import DATABASE, VOLUME
+
+RECOVERY_POINT = 60
+# For the last segment's way into the repository.
+PUSH = 15
+
+
+@pytest.fixture(scope="module")
+def lost(host):
+    """Destroy containers and data while clients write; return the ledger and when that was."""
+    host.do("backup --type=full")
+    with host.writing("lost") as ledger:
+        time.sleep(RECOVERY_POINT + PUSH)
+        destroyed = host.now()
+        host.run(f"docker rm --force postdo-prod-web {DATABASE} && docker volume rm {VOLUME}")
+    return ledger, destroyed
+
+
+def test_a_plain_run_puts_no_empty_database_in_the_place(host, lost):
+    """It refuses, and names the command that restores."""
+    result = host.ansible("prod")
+    assert result.code != 0
+    assert "belongs to another database" in result.said
+    assert "./run.sh prod restore -e restore_to=latest" in result.said
+
+
+def test_the_named_command_brings_the_data_back(host, lost, account):
+    """A lost commit is younger than the recovery point, and others after the backup are there."""
+    ledger, destroyed = lost
+    host.restore("latest")
+    if not host.healthy(DATABASE):
+        host.converge("prod")
+    verdict = host.verdict(ledger)
+    account("volume destroyed, restored to latest", verdict)
+    assert verdict["lost"] < verdict["acknowledged"]
+    assert destroyed - (verdict["first"] or destroyed) < RECOVERY_POINT + PUSH
+
+
+def test_the_next_run_makes_only_what_is_still_missing(host, lost):
+    """That is the application's container; then the page is there, and nothing is left to do."""
+    said = host.converge("prod")
+    assert re.findall(r"^  changed +(.*?)  ", said, re.MULTILINE) == [
+        "Run the application's container"
+    ]
+    host.well()
+    assert "changed=0" in host.converge("prod")

@@ -1,0 +1,112 @@
+"""Damage in the repository, of each kind and in each place: no drill passes, and no restore is made from it."""
+
+import re
+from contextlib import contextmanager
+
+import pytest
+from hosts import wait_until
+from machines import DATABASE, REPOSITORY
+
+BUNDLE = REPOSITORY + "/backup/main/{label}/bundle/1"
+MANIFESTS = REPOSITORY + "/backup/main/{label}/backup.manifest*"
+INFORMATION = f"{REPOSITORY}/backup/main/backup.info*"
+
+FLIP = """
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+content = bytearray(path.read_bytes())
+content[int(float(sys.argv[2]) * (len(content) - 1))] ^= 1
+path.write_bytes(content)
+"""
+
+
+def flipped(place):
+    """Return the command that changes one bit at a place between 0 (first byte) and 1 (last)."""
+    return f"python3 -c '{FLIP}' $file {place}"
+
+
+CUT = "truncate --size=-100 $file"
+GONE = "rm $file"
+
+
+@pytest.fixture(scope="module")
+def segment(host):
+    """Make a full backup and some log after it; return the archive's file in the middle of that."""
+    host.do("backup --type=full")
+    names = []
+    for _ in range(3):
+        host.sql("CREATE TABLE IF NOT EXISTS sentinel (n int); INSERT INTO sentinel VALUES (1)")
+        names.append(host.sql("SELECT pg_walfile_name(pg_switch_wal())"))
+    find = f"find {REPOSITORY}/archive -name '{{}}-*'"
+    wait_until(lambda: host.run(find.format(names[2])), "the log is archived")
+    return host.run(find.format(names[1]))
+
+
+@contextmanager
+def damaged(host, files, harm):
+    """Damage files, of the newest backup where they are a backup's, and put them back."""
+    chosen = files.format(label=host.backups()[-1]["label"])
+    each = f"for file in {chosen}; do {{}}; done"
+    host.run(each.format("cp --preserve=all $file /root/aside-$(basename $file)"))
+    host.run(each.format(harm))
+    try:
+        yield
+    finally:
+        host.run(each.format("cp --preserve=all /root/aside-$(basename $file) $file"))
+
+
+def sentinel(host):
+    return host.sql("SELECT count(*) FROM sentinel")
+
+
+@pytest.mark.parametrize(
+    ("files", "harm"),
+    [
+        (BUNDLE, flipped(0.5)),
+        (BUNDLE, CUT),
+        (MANIFESTS, flipped(0.5)),
+        (INFORMATION, flipped(0.5)),
+        ("log", flipped(0)),
+        ("log", flipped(0.5)),
+        ("log", flipped(1)),
+        ("log", CUT),
+        ("log", GONE),
+    ],
+    ids=[
+        *("bundle-flipped", "bundle-cut", "manifest-flipped", "information-flipped"),
+        *("log-flipped-first", "log-flipped-middle", "log-flipped-last", "log-cut", "log-gone"),
+    ],
+)
+def test_damage_is_found_and_nothing_is_made_from_it(host, segment, files, harm):
+    """Drill and restore fail and say so; the database runs on; no backup is removed."""
+    before, there = host.state(), sentinel(host)
+    stored = host.run(f"ls {REPOSITORY}/backup/main")
+    with damaged(host, segment if files == "log" else files, harm):
+        drilled = host.refusal("drill")
+        refused = host.refusal("restore --to latest")
+        assert host.state() == before
+        assert sentinel(host) == there
+        assert host.run(f"ls {REPOSITORY}/backup/main") == stored
+    for said in (drilled, refused):
+        assert re.search(
+            "damaged|invalid|checksum|missing|could not be read|can't be read|failed|did not start",
+            said,
+        )
+
+
+def test_the_operator_is_told_and_afterwards_all_is_well(host, segment):
+    """The drill's unit fails, status shows it and fails, the alert command is run; mended, all pass."""
+    host.run("rm -f /var/log/alerts")
+    with damaged(host, BUNDLE, flipped(0.5)):
+        assert host.attempt("systemctl start postdo-prod-drill").code != 0
+        assert host.attempt("systemctl is-failed postdo-prod-drill").out == "failed"
+        assert "the drill failed" in host.run("cat /var/log/alerts")
+        result = host.play("status")
+        assert result.code != 0
+        assert "the last drill failed" in result.said
+        assert "the last drill failed" in host.refusal("check")
+    host.run("systemctl start postdo-prod-drill", timeout=300)
+    result = host.play("status")
+    assert result.code == 0, result.said
+    host.do("check")
+    assert DATABASE in host.containers()

@@ -1,0 +1,62 @@
+"""What stays and what goes, who may work at a time, and by which clock."""
+
+import json
+
+TOOL = "/usr/local/sbin/postdo-prod-backup"
+
+
+def test_two_backups_at_once(host):
+    """One is made; the other says who is at work, with a status of its own; the drills below pass."""
+    one = f"({TOOL} backup --type=full 2>&1; echo status $?)"
+    said = host.run(f"{one} > /root/one & {one} > /root/other; wait; cat /root/one /root/other")
+    assert sorted(line for line in said.splitlines() if line.startswith("status")) == [
+        "status 0",
+        "status 75",
+    ]
+    assert "Another backup is at work: process" in said
+
+
+def test_nothing_young_goes_and_of_the_old_all_but_the_newest(host):
+    """One full backup and one day are kept here: now all are young, three days later one is needed."""
+    record = host.run("cat /var/lib/postdo/prod/record.json")
+    for type_ in ("full", "full", "incr"):
+        host.do(f"backup --type={type_}")
+    before = host.backups()
+    host.do("drill")
+    assert host.backups() == before
+    try:
+        host.do("drill", clock="+3 days")
+    finally:
+        host.run("cat > /var/lib/postdo/prod/record.json", input=record)
+    newest = max(backup["label"] for backup in before if backup["type"] == "full")
+    expected = [backup["label"] for backup in before if backup["label"].startswith(newest)]
+    assert [backup["label"] for backup in host.backups()] == expected
+    assert len(expected) > 1
+    # What is left is enough.
+    host.do("drill")
+
+
+def test_a_clock_that_is_wrong_is_noticed(host):
+    """A day later the backup is overdue, a day earlier it is from the future."""
+    host.do("check")
+    assert "the last backup is overdue" in host.refusal("check", clock="+1 day")
+    assert "from the future" in host.refusal("check", clock="-1 day")
+
+
+def test_the_timers_go_and_come_with_the_environment(host):
+    """And what they start makes a backup."""
+    units = [f"postdo-prod-{name}.timer" for name in ("backup", "backup-check", "drill")]
+
+    def waiting():
+        listed = host.run("systemctl list-timers --no-pager --no-legend")
+        return [unit for unit in units if unit in listed]
+
+    assert waiting() == units
+    host.run("systemctl stop postdo-prod", timeout=300)
+    assert waiting() == []
+    host.run("systemctl start postdo-prod", timeout=300)
+    assert waiting() == units
+    before = len(host.backups())
+    host.run("systemctl start postdo-prod-backup.service", timeout=120)
+    assert len(host.backups()) == before + 1
+    assert json.loads(host.do("status"))["problems"] == []
