@@ -20,7 +20,7 @@ ROLE = Path(__file__).resolve().parent.parent / "roles/backup"
 PROGRAM = ROLE / "files/program"
 sys.path.insert(0, str(PROGRAM))
 
-from postdo_backup import drill, health, media, record, repository, restore, timelines, transfer
+from postdo_backup import drill, health, media, record, repository, targets, timelines, transfer
 from postdo_backup.environment import Busy, Environment, Failure, size, when
 
 FACTS = json.loads("""{
@@ -177,7 +177,7 @@ def held(environment, monkeypatch):
     ],
 )
 def test_choose(environment, held, to, kind, value, base):
-    target, backup, _ = restore.choose(environment, to)
+    target, backup, _ = targets.choose(environment, to)
     assert (target.kind, target.value, target.backup) == (kind, value, held[base].label)
     assert backup == held[base]
 
@@ -195,11 +195,11 @@ def test_choose(environment, held, to, kind, value, base):
 )
 def test_choose_refuses(environment, held, to, said):
     with pytest.raises(Failure) as failure:
-        restore.choose(environment, to)
+        targets.choose(environment, to)
     assert said in str(failure.value)
     held.clear()
     with pytest.raises(Failure, match="holds no backup"):
-        restore.choose(environment, to)
+        targets.choose(environment, to)
 
 
 @pytest.mark.parametrize(
@@ -224,14 +224,14 @@ def test_a_restore_begins_a_branch(environment, held, monkeypatch, moment, branc
 @pytest.mark.parametrize("name", ["", "it's", "a b", "-a", "latest", "20261122-020000F", "a" * 64])
 def test_unusable_names_of_moments(name):
     with pytest.raises(Failure, match="no name for a moment"):
-        restore.require_name(name)
-    restore.require_name("before-1.2")
+        targets.require_name(name)
+    targets.require_name("before-1.2")
 
 
 def test_moments_and_sizes():
     for fraction in ("000000", "000001", "499999", "999999"):
-        moment = restore.moment_of(f"2026-11-23 02:30:59.{fraction}+00:00")
-        assert restore.when_exactly(moment) == f"2026-11-23 02:30:59.{fraction}+00"
+        moment = targets.moment_of(f"2026-11-23 02:30:59.{fraction}+00:00")
+        assert targets.when_exactly(moment) == f"2026-11-23 02:30:59.{fraction}+00"
     assert when(SUNDAY.timestamp() + 0.7) == "2026-11-22 02:00:00+00"
     for text in ("02:00:00.123456789Z", "02:00:00Z", "07:30:00.98765+05:30"):  # restic's
         assert media._moment(f"2026-11-22T{text}") == SUNDAY.timestamp()

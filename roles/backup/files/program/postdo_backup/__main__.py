@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import drill, health, media, prepare, record, repository, restore, transfer
+from . import drill, health, media, prepare, pull, record, repository, restore, targets, transfer
 from .environment import Busy, Environment, Failure, running, size, when
 
 
@@ -100,6 +100,9 @@ def _make(environment: Environment, type_: str) -> str:
         record.result(
             environment, "backup", "", label=made.label, seconds=round(time.monotonic() - begun, 2)
         )
+        if made.type == "full":
+            system = repository.system(environment)
+            record.write(environment, begun=prepare.identity(environment, system))
     return "\n".join([*said, repository.reach(environment, repository.contents(environment))])
 
 
@@ -139,7 +142,7 @@ def _status(environment: Environment, asked: argparse.Namespace) -> None:
 def _mark(environment: Environment, asked: argparse.Namespace) -> None:
     """name this moment, so that it can be restored by name"""
     _require(environment)
-    restore.require_name(asked.name)
+    targets.require_name(asked.name)
     moment = repository.mark(environment, asked.name)
     points = record.read(environment).get("points", {})
     record.write(environment, points={**points, asked.name: moment})
@@ -175,7 +178,7 @@ def _inspect_end(environment: Environment, asked: argparse.Namespace) -> None:
 
 def _pull(environment: Environment, asked: argparse.Namespace) -> None:
     """put another environment's newest backup in the place of this one's data"""
-    sql = restore.read_sql(asked.sql) if asked.sql else ""
+    sql = pull.read_sql(asked.sql) if asked.sql else ""
     if not asked.source.exists():
         raise Failure(
             f"pull_from names an environment that is not on this host ({asked.source} is missing). Dump it "
@@ -183,7 +186,7 @@ def _pull(environment: Environment, asked: argparse.Namespace) -> None:
         )
     source = Environment(asked.source)
     with environment.lock("copy"):
-        print(restore.pull(environment, source, sql))
+        print(pull.pull(environment, source, sql))
 
 
 def _dump(environment: Environment, asked: argparse.Namespace) -> None:
@@ -194,7 +197,7 @@ def _dump(environment: Environment, asked: argparse.Namespace) -> None:
 
 def _load(environment: Environment, asked: argparse.Namespace) -> None:
     """load a dump into a new database and put it in the place of the old one"""
-    sql = restore.read_sql(asked.sql) if asked.sql else ""
+    sql = pull.read_sql(asked.sql) if asked.sql else ""
     with environment.lock("copy"):
         old = transfer.load(environment, asked.path, sql)
     print(

@@ -233,12 +233,12 @@ class Copy:
         """Make role, database and password what the environment's are."""
         environment, database = self.environment, self.environment.database
         query = f"SELECT rolcreatedb FROM pg_roles WHERE rolname = '{database['user']}'"
-        live = running(environment.container) and psql(environment.container, query)
+        live = attempt(*("docker", "exec", environment.container, "psql", "-XqAt"), "-c", query)
         run(
             *("docker", "exec", self.container, "prepare-database"),
             *("--container", self.container, "--database", database["name"]),
             *("--role", database["user"], "--locale", database["locale"]),
-            *(["--createdb"] if live == "t" else []),
+            *(["--createdb"] if live.stdout.strip() == "t" else []),
             doing="Preparing the restored database",
         )
         settings = "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS)

@@ -138,3 +138,8 @@ def scratch(environment: Environment, volume: str) -> None:
 def remove(volume: str) -> None:
     """Remove a volume, if it is there."""
     attempt("docker", "volume", "rm", volume)
+
+
+def copy_of(environment: Environment) -> str:
+    """Return the name of the volume that uploads are restored into before they take their place."""
+    return f"{environment.media_volume}-restoring"

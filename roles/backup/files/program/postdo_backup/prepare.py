@@ -10,31 +10,32 @@ from .environment import Environment, Failure, run
 
 
 def prepare(environment: Environment, *, anew: bool) -> dict:
-    """Make what is lacking; return whether anything was, what, and how many backups there are.
+    """Make what is lacking; return whether anything was, what, and whether a first backup is wanted.
 
-    A repository that was made ready for this database before and can't be reached now stops no
-    deploy: the log waits for it, and `check` says so. Raises Failure for anything else.
+    A repository that was made ready for this database before and can't be used now stops no deploy:
+    the log waits for it, and `check` says so. Raises Failure for anything else.
     """
     system = repository.system(environment)
     if system is None:
-        raise Failure(
-            f"{environment.container} does not run; read: docker logs {environment.container}"
-        )
-    ready = [system, environment.repository, *environment.media_repository]
-    known = record.read(environment).get("ready") == ready
+        raise Failure(f"{environment.container} does not run: docker logs {environment.container}")
+    known = record.read(environment).get("ready") == identity(environment, system)
     try:
         _own_directories(environment)
-        done = _prepare_database(environment, system, anew=anew)
+        done = _prepare_database(environment, system, anew=anew, known=known)
         if environment.media_volume and not known:
             done += media.prepare(environment)
-        backups = len(repository.contents(environment).backups)
     except Failure as failure:
         if not known:
             raise
-        return {"changed": False, "actions": [], "backups": None, "problem": str(failure)}
-    if not known:
-        record.write(environment, ready=ready)
-    return {"changed": bool(done), "actions": done, "backups": backups, "problem": ""}
+        return {"changed": False, "actions": [], "first": False, "problem": str(failure)}
+    record.write(environment, ready=identity(environment, system))
+    begun = record.read(environment).get("begun") == identity(environment, system)
+    return {"changed": bool(done), "actions": done, "first": not begun, "problem": ""}
+
+
+def identity(environment: Environment, system: int) -> list:
+    """Return what tells one pair of database and repository from every other."""
+    return [system, environment.repository, *environment.media_repository]
 
 
 def _own_directories(environment: Environment) -> None:
@@ -51,15 +52,23 @@ def _own_directories(environment: Environment) -> None:
             raise Failure(f"backup_directory: {path} can't be made: {error.strerror}.") from None
 
 
-def _prepare_database(environment: Environment, system: int, *, anew: bool) -> list[str]:
+def _prepare_database(
+    environment: Environment, system: int, *, anew: bool, known: bool
+) -> list[str]:
     """Make the database's repository; return what had to be done.
 
     Raises Failure where it holds another database's backups: an empty database in the place of a
-    lost one must not push its backups out.
+    lost one must not push its backups out. And where it had some and is empty now: its disk may not
+    be mounted.
     """
     held = repository.contents(environment)
     if held.system == system:
         return []
+    if held.system is None and known and not anew:
+        raise Failure(
+            "The backup repository is empty, and was not before. Is its disk mounted? If the backups are "
+            f"gone for good, begin anew: {environment.call} -e backup_begin_anew=true"
+        )
     if held.system is None:
         command = repository.pgbackrest(environment, "stanza-create")
         run(*command, doing="Making the backup repository")

@@ -103,6 +103,13 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
     )
 
 
+def last_segment(environment: Environment, branch: int) -> str:
+    """Return the name of the last segment that the repository has of a branch of the log."""
+    listing = ["repo-ls", "--recurse", f"--filter=/{branch:08X}[0-9A-F]{{16}}-", "archive/main"]
+    names = run(*aside(environment, *listing), doing="Listing the archived log").splitlines()
+    return max((name.rpartition("/")[2][:24] for name in names), default="")
+
+
 def due(environment: Environment, held: Contents, now: float) -> str:
     """Return the type of backup that the schedule wants at a moment.
 

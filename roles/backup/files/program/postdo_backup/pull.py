@@ -1,0 +1,52 @@
+"""Another environment's data in the place of this one's: production's in development, anonymised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import copies
+from .copies import Copy
+from .environment import Environment, Failure, psql
+from .switch import switch
+from .targets import choose
+
+
+def pull(environment: Environment, source: Environment, sql: str) -> str:
+    """Put a copy of another environment's newest backup in the place of this one's data.
+
+    The copy runs without a way in or out until the SQL has been applied. Returns what was done.
+    """
+    target, base, _ = choose(source, "latest")
+    copies.room(environment, base.size)
+    copies.make_volume(environment, environment.volume)
+    copies.place(environment.volume)
+    with Copy(environment, "pulling", source=source) as copy:
+        copy.restore(target)
+        copy.start()
+        theirs, ours = source.database, environment.database
+        for kind, key in (("DATABASE", "name"), ("ROLE", "user")):
+            if theirs[key] != ours[key]:
+                psql(copy.container, f'ALTER {kind} "{theirs[key]}" RENAME TO "{ours[key]}"')
+        copy.prepare()
+        if sql:
+            script = f"BEGIN;\n{sql}\nCOMMIT;\nVACUUM FULL;\n"
+            psql(copy.container, script, ours["name"])
+        counted = copy.counts()
+        copy.stop()
+        (kept,) = switch(environment, copy, f"the data of {source.prefix}", uploads=False)
+    return (
+        f"{environment.prefix} has the data of {source.prefix}: {sum(counted.values())} rows in "
+        f"{len(counted)} tables{', anonymised' if sql else ', NOT anonymised'}. The data of before is kept "
+        f"in {kept}."
+    )
+
+
+def read_sql(path: Path) -> str:
+    """Return the text of an SQL file; raises Failure if it is not there or empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"pull_sql is {path}, which can't be read: {error.strerror}.") from None
+    if not text.strip():
+        raise Failure(f"pull_sql is {path}, which is empty: nothing would be anonymised.")
+    return text
