@@ -97,6 +97,8 @@ class Copy:
         self.container = f"{environment.prefix}-{name}"
         self.volume = f"{environment.volume}-{name}"
         self.network = f"{self.container}-only"
+        # What works on the volume while the server does not; named, to be removed with the rest.
+        self.worker = f"{self.container}-work"
         # With no command nothing is sent, and all is kept until the switch.
         self.archiving = "on" if archiving else "off"
 
@@ -109,7 +111,7 @@ class Copy:
 
     def destroy(self) -> None:
         """Remove whatever there is of it, the volume too."""
-        attempt("docker", "rm", "--force", "--volumes", self.container)
+        attempt("docker", "rm", "--force", "--volumes", self.container, self.worker)
         attempt("docker", "network", "rm", self.network)
         attempt("docker", "volume", "rm", self.volume)
 
@@ -136,7 +138,8 @@ class Copy:
         environment = self.environment
         make_volume(environment, self.volume)
         run(
-            *self._container("--rm", "--network", self.source.repository_network),
+            *self._container("--rm", "--name", self.worker),
+            *("--network", self.source.repository_network),
             *self.source.repository_mount(writable=False),
             *("--entrypoint", "pgbackrest", environment.image, "--stanza=main", *target.options()),
             "--recovery-option=restore_command=wal-get %f %p",
@@ -290,7 +293,7 @@ class Copy:
     def examine_pages(self) -> None:
         """Verify the checksum of every page; the server must have been stopped."""
         done = attempt(
-            *self._container("--rm", "--network", "none"),
+            *self._container("--rm", "--name", self.worker, "--network", "none"),
             *("--entrypoint", "pg_checksums", self.environment.image, "--check", "-D", PGDATA),
         )
         if done.returncode:
