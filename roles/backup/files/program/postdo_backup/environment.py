@@ -139,7 +139,11 @@ def run(*command: object, doing: str, **options) -> str:
 
 def last_words(done: subprocess.CompletedProcess[str], count: int = 4) -> str:
     """Return the end of what a failed command said, preferably on its standard error."""
-    lines = [line.strip() for line in (done.stderr or done.stdout or "").splitlines()]
+    said = done.stderr or done.stdout or ""
+    # restic asked for JSON says its errors in JSON too.
+    with contextlib.suppress(ValueError, AttributeError):
+        said = json.loads(said).get("message", said)
+    lines = [line.strip() for line in said.splitlines()]
     return "\n".join([line for line in lines if line][-count:]) or f"status {done.returncode}"
 
 
