@@ -79,7 +79,7 @@ def test_the_repository_takes_no_more(small, account, harm, mend, reason):
         try:
             small.sql("SELECT pg_switch_wal()")
             late = "the log does not reach the repository"
-            small.until(lambda: late in small.tool("check").error, "check fails", 30)
+            small.until(lambda: late in small.tool("check").error, "check fails", 90)
             assert small.attempt("systemctl start postdo-prod-backup").code != 0
             said = small.run("journalctl --no-pager --lines 20 --unit postdo-prod-backup")
             assert reason in said or "was not archived" in said

@@ -74,7 +74,8 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
     command = (pgbackrest if live else aside)(
         environment, "info", "--output=json", "--io-timeout=5"
     )
-    stanzas = json.loads(run(*command, doing="Reading the backup repository"))
+    # Where the repository is damaged, pgBackRest quotes what it found there.
+    stanzas = json.loads(run(*command, doing="Reading the backup repository"), strict=False)
     status = stanzas[0]["status"] if stanzas else {"code": 1}
     # 1 to 3: nothing there yet, and other first steps; what is more is a repository that is ill.
     if status["code"] > 3:
