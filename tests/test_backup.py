@@ -11,6 +11,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import jinja2
 import pytest
@@ -20,7 +21,18 @@ ROLE = Path(__file__).resolve().parent.parent / "roles/backup"
 PROGRAM = ROLE / "files/program"
 sys.path.insert(0, str(PROGRAM))
 
-from postdo_backup import drill, health, media, record, repository, targets, timelines, transfer
+from postdo_backup import (
+    copies,
+    drill,
+    health,
+    media,
+    record,
+    repository,
+    switch,
+    targets,
+    timelines,
+    transfer,
+)
 from postdo_backup.environment import Busy, Environment, Failure, size, when
 
 FACTS = json.loads("""{
@@ -136,9 +148,9 @@ def test_compare(counted, before, after, problems):
         ([0, 7, 14, 21, 28.1, 35], 5),
         ([0, 7, 14, 21, 27.9, 35, 42], 6),
         ([*range(40)], 29),
-        # None for months: as many as are always kept.
+        # None for months, or a clock that ran ahead: reckoned from the newest one.
         ([90, 97, 104, 111], None),
-        ([90, 97, 104, 111, 118, 125], 4),
+        ([90, 97, 104, 111, 118, 125], 5),
     ],
 )
 def test_expire_keeps_by_count_and_by_age(environment, monkeypatch, ages, keep):
@@ -158,7 +170,7 @@ def held(environment, monkeypatch):
     made = [backup(FULL, SUNDAY), backup(DIFF, SUNDAY + DAY), backup(INCR, SUNDAY + DAY + HOUR)]
     monkeypatch.setattr(repository, "contents", lambda *_, **__: contents(*made))
     monkeypatch.setattr(time, "time", lambda: (SUNDAY + 2 * DAY).timestamp())
-    record.write(environment, points={"before-1.2": (SUNDAY + DAY).timestamp() + 90})
+    record.write(environment, points={"before-1.2": [(SUNDAY + DAY).timestamp() + 90, "own"]})
     return made
 
 
@@ -167,7 +179,7 @@ def held(environment, monkeypatch):
     [
         ("latest", "latest", "", 2),
         ("20261123-020000D", "backup", "", 1),
-        ("before-1.2", "name", "before-1.2", 1),
+        ("before-1.2", "name", "own", 1),
         ("2026-11-23 02:30:00+00", "time", "2026-11-23 02:30:00.000000+00", 1),
         ("2026-11-23T00:30:00.25-03:00", "time", "2026-11-23 03:30:00.250000+00", 2),
         # A backup ends within a second that is not known better; after it the backup will do.
@@ -215,9 +227,9 @@ def test_a_restore_begins_a_branch(environment, held, monkeypatch, moment, branc
     """The second day's backups were undone two hours later, by a restore to before them."""
     held.append(backup(FULL, SUNDAY + 3 * DAY))
     monkeypatch.setattr(time, "time", lambda: (SUNDAY + DAY + 2 * HOUR).timestamp())
-    timelines.begun(environment, to=(SUNDAY + HOUR).timestamp(), left=1, timeline=2)
+    timelines.begin(environment, to=(SUNDAY + HOUR).timestamp(), left=1, timeline=2)
     wanted = (SUNDAY + moment).timestamp()
-    assert timelines.live_at(environment, wanted) == branch
+    assert timelines.live_at(environment, wanted, held[0]) == branch
     assert timelines.usable(environment, held, wanted)[-1] == held[base]
 
 
@@ -354,6 +366,49 @@ def test_a_log_that_stays_away_is_told_once(told, monkeypatch):
         problems = health.examine(environment)["problems"]
         record.alert(environment, "check", "\n".join(problems))
     assert read().count("the log does not reach the repository") == 1
+
+
+@pytest.mark.parametrize("broken", range(9))
+def test_a_switch_that_fails_leaves_everything_in_its_place(environment, monkeypatch, broken):
+    """Whichever of its steps fails: what was there before is there again, and only the copy is gone."""
+    before = {environment.volume: "data", environment.media_volume: "uploads"}
+    volumes = {**before, "copy": "new data", media.copy_of(environment): "new uploads"}
+    up, steps = {environment.container, environment.web}, []
+
+    def step(_):
+        steps.append(_)
+        if len(steps) == broken + 1:
+            raise Failure("no")
+
+    def exchange(one, other):
+        step("exchange")
+        volumes[one], volumes[other] = volumes[other], volumes[one]
+
+    def docker(*words, **_):
+        if words[1] in ("stop", "start"):
+            step(words[1])
+            (up.difference_update if words[1] == "stop" else up.update)(words[2:])
+        elif words[1:3] == ("volume", "rm"):
+            for name in words[3:]:
+                volumes.pop(name, None)
+
+    monkeypatch.setattr(copies, "exchange", exchange)
+    monkeypatch.setattr(copies, "make_volume", lambda _, name, *__: volumes.setdefault(name, ""))
+    monkeypatch.setattr(switch, "run", docker)
+    monkeypatch.setattr(switch, "attempt", docker)
+    monkeypatch.setattr(switch, "status", lambda name: "running" if name in up else "exited")
+    monkeypatch.setattr(switch, "_health", lambda _: "healthy")
+    everything = {environment.container, environment.web}
+    if broken == 8:  # none of the eight steps
+        kept = switch.switch(environment, SimpleNamespace(volume="copy"), "latest", uploads=True)
+        assert [volumes[name] for name in kept] == ["data", "uploads"]
+        assert [volumes[name] for name in before] == ["new data", "new uploads"]
+        assert len(steps) == 8
+    else:
+        with pytest.raises(Failure, match="no"):
+            switch.switch(environment, SimpleNamespace(volume="copy"), "latest", uploads=True)
+        assert {name: volumes[name] for name in before} == before
+    assert up == everything
 
 
 # What `docker exec` would do with programs of which one goes wrong.

@@ -7,10 +7,12 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import drill, health, media, prepare, pull, record, repository, restore, targets, transfer
-from .environment import Busy, Environment, Failure, running, size, when
+from .environment import Busy, Environment, Failure, running, size, stamp, when
 
 
 def main() -> int:
@@ -44,7 +46,8 @@ def main() -> int:
     operation(_load, ("path", {"type": Path}), ("--sql", {"type": Path}))
     asked = parser.parse_args()
     # To be ended is to clean up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for kind in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(kind, lambda number, _: sys.exit(128 + number))
     try:
         asked.function(Environment(asked.environment), asked)
     except Failure as failure:
@@ -125,13 +128,33 @@ def _drill(environment: Environment, asked: argparse.Namespace) -> None:
 def _check(environment: Environment, asked: argparse.Namespace) -> None:
     """fail, and tell the operator, if the environment could not be recovered now"""
     _require(environment)
-    problems = health.examine(environment)["problems"]
+    try:
+        with _bounded(180):
+            problems = health.examine(environment)["problems"]
+    except (Failure, OSError, LookupError, TypeError, ValueError) as error:
+        # An engine that hangs, a disk that is full: what keeps it from looking is to be told too.
+        problems = [f"the state of the backups can't be seen: {error}"]
     if problems:
         text = "\n".join(problems)
         record.alert(environment, "check", text)
         raise Failure(text)
     record.well(environment, "check")
     print("Backups and drills are as they should be.")
+
+
+@contextmanager
+def _bounded(seconds: int) -> Iterator[None]:
+    """Raise Failure if what happens inside takes longer."""
+
+    def late(*_: object) -> None:
+        raise Failure(f"no answer within {seconds} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def _status(environment: Environment, asked: argparse.Namespace) -> None:
@@ -143,9 +166,12 @@ def _mark(environment: Environment, asked: argparse.Namespace) -> None:
     """name this moment, so that it can be restored by name"""
     _require(environment)
     targets.require_name(asked.name)
-    moment = repository.mark(environment, asked.name)
-    points = record.read(environment).get("points", {})
-    record.write(environment, points={**points, asked.name: moment})
+    # Recovery ends at the first moment of a name, so in the log each has one of its own.
+    own = f"{asked.name}-{stamp()}"
+    with environment.lock("mark", wait=120):
+        moment = repository.mark(environment, own)
+        points = record.read(environment).get("points", {})
+        record.write(environment, points={**points, asked.name: [moment, own]})
     print(f"{asked.name} is {when(moment)}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -336,10 +337,14 @@ def exchange(one: str, other: str) -> None:
     if libc.renameat2(here, words[0], here, words[1], exchanging):
         reason = os.strerror(ctypes.get_errno())
         raise Failure(f"The volumes {one} and {other} could not be exchanged: {reason}.")
+    # Done is done, whatever the disk says to being flushed.
     for path in paths:
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def room(environment: Environment, needed: int) -> None:

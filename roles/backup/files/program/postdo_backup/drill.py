@@ -76,7 +76,7 @@ def drill(environment: Environment) -> dict:
     problems = []
     with Copy(environment, "drill") as copy:
         with watch.step("files"):
-            branch = timelines.live_at(environment, time.time())
+            branch = timelines.newest(environment, newest)
             copy.restore(Target("name", newest.label, name, branch))
         with watch.step("log"):
             copy.start()
@@ -126,6 +126,7 @@ def _drill_media(environment: Environment) -> int:
     found = media.snapshots(environment)
     if not found:
         raise Failure(f"There is no backup of the uploads. Make one: {environment.call} backup")
+    copies.room(environment, media.size_of(environment, found[-1]))
     volume = f"{environment.media_volume}-drill"
     media.scratch(environment, volume)
     try:

@@ -63,10 +63,16 @@ def stream(environment: Environment) -> list[str]:
     log = f"docker logs {environment.container}"
     if float(waiting) > (_FAILING if failing == "t" else _LAG):
         return [f"the log does not reach the repository; is it full, read-only or away? {log}"]
-    last = repository.contents(environment).archived
-    if len(archived) == 24 and last < archived:
+    held = repository.contents(environment)
+    last, newest = held.archived, held.newest()
+    if len(archived) == 24 and last[:8] == archived[:8] and last < archived:
+        record.write(environment, gap={"at": time.time(), "after": last})
+    gap = record.read(environment).get("gap")
+    # Only a backup that began after it leads on.
+    if gap and (not newest or newest.start <= gap["at"]):
+        after = gap["after"]
         return [
-            f"the log has a gap after {last}, dropped while it waited: {environment.call} backup"
+            f"the log has a gap after {after}, dropped while it waited: {environment.call} backup"
         ]
     return []
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
+from . import record
 from .environment import Environment, Failure, attempt, inspect, last_words, run
 
 _ROOT = "/srv/media"
@@ -60,9 +61,20 @@ def _moment(text: str) -> float:
 
 
 def kept(environment: Environment) -> bool:
-    """Say whether there are uploads to keep: not in development, and not before the first release."""
+    """Say whether there are uploads to keep: not in development, and not before the first release.
+
+    Raises Failure where there were some and their volume is gone.
+    """
     volume = environment.media_volume
-    return bool(volume) and inspect("volume", volume) is not None
+    there = bool(volume) and inspect("volume", volume) is not None
+    if volume and not there and record.read(environment).get("uploads"):
+        raise Failure(
+            f"The volume of the uploads, {volume}, is gone. Restore it: {environment.call} restore -e "
+            f"restore_to=latest -e restore_uploads=true -e restore_confirm={environment.prefix}"
+        )
+    if there:
+        record.write(environment, uploads=True)
+    return there
 
 
 def prepare(environment: Environment) -> list[str]:
@@ -99,6 +111,7 @@ def restore(environment: Environment, snapshot: Snapshot, volume: str) -> int:
     arguments = ["restore", "--no-lock", f"{snapshot.name}:{_ROOT}", "--target", _ROOT]
     arguments += ["--verify", "--json"]
     words = _restic(environment, *arguments, media=volume, write=True)
+    words[2:2] = ["--name", _worker(volume)]
     told = run(*words, doing="Restoring the uploads").splitlines()
     last = json.loads(told[-1]) if told else {}
     return last.get("total_files", 0)
@@ -124,9 +137,20 @@ def expire(environment: Environment) -> None:
     run(*words, doing="Removing old snapshots of the uploads")
 
 
+def size_of(environment: Environment, snapshot: Snapshot) -> int:
+    """Return how many bytes a snapshot takes when it is restored."""
+    arguments = ["stats", "--no-lock", "--mode", "restore-size", "--json", snapshot.name]
+    told = run(*_restic(environment, *arguments), doing="Measuring the uploads")
+    return json.loads(told)["total_size"]
+
+
 def scratch(environment: Environment, volume: str) -> None:
     """Make an empty volume that the uploads' owner may write; what was there before goes."""
     remove(volume)
+    if inspect("volume", volume) is not None:
+        raise Failure(
+            f"The volume {volume} of an earlier restore can't be removed: docker volume rm {volume}"
+        )
     label = f"postdo.stack={environment.prefix}"
     run("docker", "volume", "create", "--label", label, volume, doing=f"Making the volume {volume}")
     words = ["--volume", f"{volume}:{_ROOT}", "--user", "0:0", "--cap-drop", "ALL"]
@@ -136,8 +160,14 @@ def scratch(environment: Environment, volume: str) -> None:
 
 
 def remove(volume: str) -> None:
-    """Remove a volume, if it is there."""
+    """Remove a volume and what works on it, if they are there."""
+    attempt("docker", "rm", "--force", _worker(volume))
     attempt("docker", "volume", "rm", volume)
+
+
+def _worker(volume: str) -> str:
+    """Return the name of the container that restores into a volume."""
+    return f"{volume}-work"
 
 
 def copy_of(environment: Environment) -> str:

@@ -22,13 +22,15 @@ def prepare(environment: Environment, *, anew: bool) -> dict:
     try:
         _own_directories(environment)
         done = _prepare_database(environment, system, anew=anew, known=known)
-        if environment.media_volume and not known:
+        if environment.media_volume and (anew or not known):
             done += media.prepare(environment)
     except Failure as failure:
         if not known:
             raise
         return {"changed": False, "actions": [], "first": False, "problem": str(failure)}
     record.write(environment, ready=identity(environment, system))
+    if done:
+        record.write(environment, begun=None)
     begun = record.read(environment).get("begun") == identity(environment, system)
     return {"changed": bool(done), "actions": done, "first": not begun, "problem": ""}
 

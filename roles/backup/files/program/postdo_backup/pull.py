@@ -28,6 +28,11 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
             if theirs[key] != ours[key]:
                 psql(copy.container, f'ALTER {kind} "{theirs[key]}" RENAME TO "{ours[key]}"')
         copy.prepare()
+        # The SQL is about one database, and what a load has kept is full of people too.
+        others = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+        for name in psql(copy.container, others).splitlines():
+            if name != ours["name"]:
+                psql(copy.container, f'DROP DATABASE "{name}"')
         if sql:
             script = f"BEGIN;\n{sql}\nCOMMIT;\nVACUUM FULL;\n"
             psql(copy.container, script, ours["name"])

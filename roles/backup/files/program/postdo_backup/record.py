@@ -94,9 +94,9 @@ def told(environment: Environment, kind: str):
     """Record and tell a failure of what happens inside; success is recorded by who knows more."""
     try:
         yield
-    except (Failure, OSError) as failure:
-        # Told even where the disk is too full to record it.
-        with contextlib.suppress(OSError):
+    except Exception as failure:
+        # Told even where it can't be recorded, and whatever it is: silence would be the worst.
+        with contextlib.suppress(OSError, Failure):
             result(environment, kind, str(failure))
         alert(environment, kind, f"the {kind} failed. {failure}")
         raise

@@ -25,6 +25,8 @@ class Backup:
     size: int
     stored: int
     damaged: bool
+    # The branch of the log on which it was made.
+    branch: int = 1
 
     def __str__(self) -> str:
         return f"{self.label} ({self.type}, {when(self.stop)})"
@@ -91,6 +93,7 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
             size=item["info"]["size"],
             stored=item["info"]["repository"]["delta"],
             damaged=item["error"],
+            branch=int(item["archive"]["stop"][:8], 16),
         )
         for stanza in stanzas
         for item in stanza["backup"]
@@ -174,7 +177,9 @@ def mark(environment: Environment, name: str) -> float:
     ).splitlines()[0]
     moment = time.time()
     deadline = time.monotonic() + 60
-    while contents(environment).archived < segment:
+    # Asked of the server: by name alone, a segment of another branch could pass for a later one.
+    query = f"SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name = '{segment}.ready'"
+    while psql(environment.container, query) != "0":
         if time.monotonic() > deadline:
             raise Failure(
                 f"The database's log does not reach the repository ({segment} did not within 60 s). "
@@ -205,7 +210,8 @@ def expire(environment: Environment) -> list[str]:
     """
     before = contents(environment)
     full = [backup for backup in reversed(before.backups) if backup.type == "full"]
-    horizon = time.time() - environment.keep_days * 24 * 3600
+    # By the newest backup where the clock has run ahead of it.
+    horizon = min(time.time(), before.backups[-1].stop) - environment.keep_days * 24 * 3600
     # To reach back to the horizon, the last one before it is needed too.
     young = sum(backup.stop > horizon for backup in full) + 1
     keep = max(environment.keep_full, young)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import copies, media, record, repository, timelines
+from . import copies, media, repository, timelines
 from .copies import Copy, Target
 from .drill import Watch, examine
 from .environment import Environment, Failure, inspect, stamp
 from .switch import switch
-from .targets import choose, moment_of
+from .targets import choose
 
 
 def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accepted: bool) -> str:
@@ -18,8 +18,8 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
     Raises Failure; until the last step the running database is not touched.
     """
     target, base, moment = choose(environment, to)
-    snapshot = _snapshot(environment, to) if uploads else None
-    copies.room(environment, base.size)
+    snapshots = _snapshots(environment, moment) if uploads else []
+    copies.room(environment, base.size + sum(media.size_of(environment, one) for one in snapshots))
     for volume in (environment.volume, *([environment.media_volume] if uploads else [])):
         copies.make_volume(environment, volume)
         copies.place(volume)
@@ -41,15 +41,20 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
             copy.stop()
             copy.examine_pages()
         try:
-            if snapshot:
+            if uploads:
                 with watch.step("uploads"):
                     media.scratch(environment, media.copy_of(environment))
-                    media.restore(environment, snapshot, media.copy_of(environment))
-            with watch.step("switch"):
-                kept = switch(environment, copy, to, uploads)
+                    for snapshot in snapshots:
+                        media.restore(environment, snapshot, media.copy_of(environment))
+            timelines.begin(environment, to=moment, left=left, timeline=begun)
+            try:
+                with watch.step("switch"):
+                    kept = switch(environment, copy, to, uploads)
+            except BaseException:
+                timelines.withdraw(environment)
+                raise
         finally:
             media.remove(media.copy_of(environment))
-        timelines.begun(environment, to=moment, left=left, timeline=begun)
     rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
     return (
         f"{environment.prefix} was restored to {to} from {base.label}: {watch}\n{rows}\n"
@@ -66,16 +71,20 @@ def _words(unapplied: list[str] | None) -> str:
     return f"it lacks {', '.join(unapplied)}" if unapplied else "all migrations are applied"
 
 
-def _snapshot(environment: Environment, to: str) -> media.Snapshot:
-    """Return the uploads' snapshot for a moment: the first after it, else the newest."""
+def _snapshots(environment: Environment, moment: float) -> list[media.Snapshot]:
+    """Return the uploads' snapshots around a moment, in the order to restore them.
+
+    The first after it has what was uploaded until then, the last before it what was deleted since: one
+    over the other, nothing is missing.
+    """
     if not environment.media_volume:
         raise Failure("restore_uploads is true, but no uploads are kept here. Nothing was changed.")
     found = media.snapshots(environment)
     if not found:
         raise Failure("The media repository holds no backup. Nothing was changed.")
-    points = record.read(environment).get("points", {})
-    moment = None if to == "latest" else points.get(to) or moment_of(to)
-    return next((item for item in found if moment and item.moment >= moment), found[-1])
+    after = [snapshot for snapshot in found if snapshot.moment > moment][:1]
+    before = [snapshot for snapshot in found if snapshot.moment <= moment][-1:]
+    return after + before
 
 
 def _hasten(environment: Environment, target: Target) -> Target:
@@ -91,7 +100,13 @@ def _hasten(environment: Environment, target: Target) -> Target:
         # It runs and can't even be asked: that may be why it is to be replaced.
         return target
     name = f"restore-{stamp()}"
-    repository.mark(environment, name)
+    try:
+        repository.mark(environment, name)
+    except Failure:
+        # An earlier moment may be in the repository already; if it is not, recovery will say so.
+        if target.kind == "latest":
+            raise
+        return target
     # To this moment and no earlier one: recovery fails where the log is not whole.
     return replace(target, kind="name", value=name) if target.kind == "latest" else target
 
@@ -118,10 +133,7 @@ def _recover(
 
 def _require_whole_log(environment: Environment, copy: Copy, branch: str) -> None:
     """Raise Failure unless recovery came to a branch's end: a gap ends it early and silently."""
-    if branch == "latest":
-        last = repository.contents(environment, live=False).archived
-    else:
-        last = repository.last_segment(environment, int(branch))
+    last = repository.last_segment(environment, int(branch))
     _, ended = copy.fork()
     if ended < last[8:]:
         raise Failure(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from . import copies, media
 from .copies import Copy
@@ -20,35 +23,65 @@ def switch(environment: Environment, copy: Copy, to: str, uploads: bool) -> list
     consumers = [environment.container, *([environment.web] if uploads else [])]
     up = [name for name in consumers if status(name) in ("running", "restarting", "paused")]
     exchanged = []
-    try:
-        for restored, _, kept in exchanges:
-            copies.make_volume(environment, kept, reason)
-            # First to its dated name, where no clean-up looks: the next exchange leaves the old data there.
-            copies.exchange(restored, kept)
-        for name in reversed(up):
-            run("docker", "stop", name, doing=f"Stopping {name}")
-        for _, live, kept in exchanges:
-            copies.exchange(kept, live)
-            exchanged.append((live, kept))
-        _start(up)
-    except BaseException:
-        # Whatever ended it, a signal too: what was there before serves again, and only the copy goes.
-        if exchanged:
-            attempt("docker", "stop", *up)
-        for live, kept in exchanged:
-            copies.exchange(live, kept)
-        attempt("docker", "start", *up)
-        attempt("docker", "volume", "rm", *(kept for _, _, kept in exchanges))
-        raise
+    with _uninterrupted():
+        try:
+            for restored, _, kept in exchanges:
+                copies.make_volume(environment, kept, reason)
+                # First to its dated name, where no clean-up looks: the next exchange leaves the old data there.
+                copies.exchange(restored, kept)
+            for name in reversed(up):
+                run("docker", "stop", name, doing=f"Stopping {name}")
+            for _, live, kept in exchanges:
+                copies.exchange(kept, live)
+                exchanged.append((live, kept))
+            _require_stopped(consumers)
+            _start(up, environment.container)
+        except BaseException:
+            # What was there before serves again, and only the copy goes.
+            if exchanged:
+                attempt("docker", "stop", *up)
+            for live, kept in exchanged:
+                copies.exchange(live, kept)
+            attempt("docker", "start", *up)
+            attempt("docker", "volume", "rm", *(kept for _, _, kept in exchanges))
+            raise
     return [kept for _, _, kept in exchanges]
 
 
-def _start(containers: list[str]) -> None:
-    """Start containers in their order and wait until each is healthy."""
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no signal come between the exchange and its undoing; they are moments."""
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _require_stopped(containers: list[str]) -> None:
+    """Raise Failure where a container was started meanwhile: it would run on the volume of before."""
+    started = [name for name in containers if status(name) == "running"]
+    if started:
+        raise Failure(f"{', '.join(started)} was started by somebody else during the restore.")
+
+
+def _start(containers: list[str], database: str) -> None:
+    """Start containers in their order, and wait until the database is healthy.
+
+    The application may have to be deployed again first.
+    """
     for container in containers:
         run("docker", "start", container, doing=f"Starting {container}")
         deadline = time.monotonic() + 120
-        while inspect("container", container)["State"]["Health"]["Status"] != "healthy":
+        while container == database and _health(container) != "healthy":
             if time.monotonic() > deadline:
                 raise Failure(f"{container} did not come up on the restored data.")
             time.sleep(0.2)
+
+
+def _health(container: str) -> str:
+    """Return the engine's word for a container's health."""
+    found = inspect("container", container)
+    return found["State"]["Health"]["Status"] if found else ""

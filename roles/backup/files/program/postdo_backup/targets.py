@@ -10,14 +10,14 @@ from . import record, repository, timelines
 from .copies import Target
 from .environment import Environment, Failure, when
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,46}")
 
 
 def require_name(name: str) -> None:
     """Raise Failure unless a name is usable for a moment."""
     if not _NAME.fullmatch(name) or repository.LABEL.fullmatch(name) or name == "latest":
         raise Failure(
-            f"{name} is no name for a moment: use letters, digits, dots, dashes and underscores, 63 at "
+            f"{name} is no name for a moment: use letters, digits, dots, dashes and underscores, 47 at "
             "most, and no backup's name."
         )
 
@@ -54,7 +54,7 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
     listing = (
         f"{len(held.backups)} backups, the oldest {held.backups[0]}, and the newest:\n{newest}"
     )
-    moment = now if to == "latest" else points[to] if to in points else moment_of(to)
+    moment = now if to == "latest" else points[to][0] if to in points else moment_of(to)
     if moment is None:
         raise Failure(
             f"restore_to is {to}: neither latest, nor a backup, nor a named moment, nor a time such as "
@@ -70,10 +70,11 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
             "and the log since the oldest."
         )
     base = usable[-1]
-    branch = timelines.live_at(environment, moment)
     if to == "latest":
+        branch = timelines.newest(environment, base)
         return Target("latest", base.label, timeline=branch), base, moment
-    kind, value = ("name", to) if to in points else ("time", when_exactly(moment))
+    branch = timelines.live_at(environment, moment, base)
+    kind, value = ("name", points[to][1]) if to in points else ("time", when_exactly(moment))
     return Target(kind, base.label, value, branch), base, moment
 
 

@@ -13,23 +13,49 @@ from .environment import Environment
 from .repository import Backup
 
 
-def begun(environment: Environment, *, to: float, left: int, timeline: int) -> None:
-    """Record that a restore to a moment left one branch and began another just now."""
-    restores = record.read(environment).get("restores", [])
+def begin(environment: Environment, *, to: float, left: int, timeline: int) -> None:
+    """Record that a restore to a moment leaves one branch and begins another just now.
+
+    Recorded before the database of that branch runs: what it writes may reach the repository at once.
+    """
     entry = {"at": time.time(), "to": to, "left": left, "timeline": timeline}
+    entry["system"] = _system(environment)
+    restores = record.read(environment).get("restores", [])
     record.write(environment, restores=[*restores, entry])
 
 
-def live_at(environment: Environment, moment: float) -> str:
+def withdraw(environment: Environment) -> None:
+    """Take the last entry back: that restore was undone before anybody used it."""
+    record.write(environment, restores=record.read(environment).get("restores", [])[:-1])
+
+
+def live_at(environment: Environment, moment: float, base: Backup) -> str:
     """Return the branch that was live at a moment, as recovery_target_timeline wants it.
 
-    Where no restore is on record it is the newest.
+    Where no restore is on record it is that of the backup from which recovery begins.
     """
-    restores = record.read(environment).get("restores", [])
+    restores = _restores(environment)
     if not restores:
-        return "latest"
+        return str(base.branch)
     before = [entry for entry in restores if entry["at"] <= moment]
     return str(before[-1]["timeline"] if before else restores[0]["left"])
+
+
+def newest(environment: Environment, base: Backup) -> str:
+    """Return the branch that is live now, whatever the clock says."""
+    restores = _restores(environment)
+    return str(restores[-1]["timeline"] if restores else base.branch)
+
+
+def _system(environment: Environment) -> int | None:
+    """Return what tells the environment's database from one that was there before."""
+    return (record.read(environment).get("ready") or [None])[0]
+
+
+def _restores(environment: Environment) -> list[dict]:
+    """Return the restores of this database, in their order."""
+    restores = record.read(environment).get("restores", [])
+    return [entry for entry in restores if entry.get("system") == _system(environment)]
 
 
 def usable(environment: Environment, backups: list[Backup], moment: float) -> list[Backup]:
@@ -37,8 +63,7 @@ def usable(environment: Environment, backups: list[Backup], moment: float) -> li
 
     They had ended by then, and no restore until then has undone them.
     """
-    restores = record.read(environment).get("restores", [])
-    undone = [(entry["to"], entry["at"]) for entry in restores if entry["at"] <= moment]
+    undone = [(one["to"], one["at"]) for one in _restores(environment) if one["at"] <= moment]
     # A backup's moments are whole seconds: it may have ended at any time within its last one.
     return [
         backup

@@ -102,9 +102,10 @@ REVOKE ALL ON DATABASE "{new}" FROM PUBLIC;
         psql(container, f'DROP DATABASE IF EXISTS "{new}" WITH (FORCE)')
         raise
     # One script of the server's container: it ends what it began whoever ends this process.
-    psql(
-        container,
-        f"""
+    try:
+        psql(
+            container,
+            f"""
 ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false;
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}';
 BEGIN;
@@ -113,5 +114,9 @@ ALTER DATABASE "{new}" RENAME TO "{name}";
 COMMIT;
 ALTER DATABASE "{old}" WITH ALLOW_CONNECTIONS true;
 """,
-    )
+        )
+    except Failure:
+        psql(container, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+        psql(container, f'DROP DATABASE IF EXISTS "{new}" WITH (FORCE)')
+        raise
     return old
