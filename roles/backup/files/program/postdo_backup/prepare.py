@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,13 @@ def prepare(environment: Environment, *, anew: bool) -> dict:
     if system is None:
         raise Failure(f"{environment.container} does not run: docker logs {environment.container}")
     known = record.read(environment).get("ready") == identity(environment, system)
+    key = _fingerprint(environment)
+    if known and not anew and record.read(environment).get("key", key) != key:
+        raise Failure(
+            "backup_key is another than the one that the backups were made with, and no other can read them. "
+            f"Put it back. If it is lost for good, begin anew in another place, with -e backup_begin_anew=true: "
+            f"{environment.call}"
+        )
     try:
         _own_directories(environment)
         done = _prepare_database(environment, system, anew=anew, known=known)
@@ -28,11 +36,18 @@ def prepare(environment: Environment, *, anew: bool) -> dict:
         if not known:
             raise
         return {"changed": False, "actions": [], "first": False, "problem": str(failure)}
-    record.write(environment, ready=identity(environment, system))
+    record.write(environment, ready=identity(environment, system), key=key)
     if done:
         record.write(environment, begun=None)
     begun = record.read(environment).get("begun") == identity(environment, system)
     return {"changed": bool(done), "actions": done, "first": not begun, "problem": ""}
+
+
+def _fingerprint(environment: Environment) -> str:
+    """Return what tells one key of the backups from another, and not what it is."""
+    text = (environment.secrets / "backup/pgbackrest.conf").read_text()
+    key = next(line for line in text.splitlines() if line.startswith("repo1-cipher-pass="))
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def identity(environment: Environment, system: int) -> list:

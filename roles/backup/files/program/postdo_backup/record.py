@@ -34,6 +34,7 @@ def write(environment: Environment, **changes: object) -> None:
         with aside.open("w") as file:
             json.dump({**read(environment), **changes}, file, indent=1)
             file.flush()
+            os.fchmod(file.fileno(), 0o600)
             os.fsync(file.fileno())
         aside.rename(path)
 
