@@ -233,6 +233,17 @@ def test_a_restore_begins_a_branch(environment, held, monkeypatch, moment, branc
     assert timelines.usable(environment, held, wanted)[-1] == held[base]
 
 
+def test_a_restore_that_was_killed_before_its_exchange_is_forgotten(environment, monkeypatch):
+    """The database is still on the branch that the record says was left."""
+    monkeypatch.setattr(repository, "system", lambda _: 5)
+    for live, entries in (("00000002", 1), ("00000001", 0)):
+        record.write(environment, ready=[5], restores=[])
+        timelines.begin(environment, to=1, left=1, timeline=2)
+        monkeypatch.setattr(timelines, "psql", lambda *_, live=live: live)
+        timelines.reconcile(environment)
+        assert len(record.read(environment)["restores"]) == entries
+
+
 @pytest.mark.parametrize("name", ["", "it's", "a b", "-a", "latest", "20261122-020000F", "a" * 64])
 def test_unusable_names_of_moments(name):
     with pytest.raises(Failure, match="no name for a moment"):

@@ -62,6 +62,7 @@ def drill(environment: Environment) -> dict:
     """
     if not running(environment.container):
         raise Failure(f"{environment.container} does not run; start it: {environment.call}")
+    timelines.reconcile(environment)
     held = repository.contents(environment)
     usable = timelines.usable(environment, held.backups, time.time() + 1)
     if not usable:

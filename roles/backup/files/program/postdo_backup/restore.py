@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from . import copies, media, repository, timelines
@@ -17,6 +18,7 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
 
     Raises Failure; until the last step the running database is not touched.
     """
+    _reconcile(environment)
     target, base, moment = choose(environment, to)
     snapshots = _snapshots(environment, moment) if uploads else []
     copies.room(environment, base.size + sum(media.size_of(environment, one) for one in snapshots))
@@ -62,6 +64,12 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         f"The data of before is kept in {', '.join(kept)}. When you are sure: docker volume rm "
         f"{' '.join(kept)}"
     )
+
+
+def _reconcile(environment: Environment) -> None:
+    """Let the record be true; a database that can't be asked has nothing to say."""
+    with contextlib.suppress(Failure):
+        timelines.reconcile(environment)
 
 
 def _words(unapplied: list[str] | None) -> str:
@@ -144,6 +152,7 @@ def _require_whole_log(environment: Environment, copy: Copy, branch: str) -> Non
 
 def look(environment: Environment, to: str) -> str:
     """Restore beside the database, to look inside by a port on loopback; return how."""
+    _reconcile(environment)
     target, base, _ = choose(environment, to)
     copies.room(environment, base.size)
     copy = Copy(environment, "inspect")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from . import record
-from .environment import Environment
+from . import record, repository
+from .environment import Environment, psql
 from .repository import Backup
 
 
@@ -27,6 +27,20 @@ def begin(environment: Environment, *, to: float, left: int, timeline: int) -> N
 def withdraw(environment: Environment) -> None:
     """Take the last entry back: that restore was undone before anybody used it."""
     record.write(environment, restores=record.read(environment).get("restores", [])[:-1])
+
+
+def reconcile(environment: Environment) -> None:
+    """Withdraw the last entry if the database that runs is still on the branch it says was left.
+
+    So it is after a restore that was killed between the entry and the exchange.
+    """
+    restores = _restores(environment)
+    running = repository.system(environment)
+    if restores and running is not None and running == _system(environment):
+        query = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+        live = int(psql(environment.container, query), 16)
+        if live == restores[-1]["left"] != restores[-1]["timeline"]:
+            withdraw(environment)
 
 
 def live_at(environment: Environment, moment: float, base: Backup) -> str:
