@@ -17,17 +17,20 @@ def test_two_backups_at_once(host):
 
 
 def test_nothing_young_goes_and_of_the_old_all_but_the_newest(host):
-    """One full backup and one day are kept here: now all are young, three days later one is needed."""
-    record = host.run("cat /var/lib/postdo/prod/record.json")
+    """One full backup and one day are kept here; a clock that runs ahead makes nothing old, another rule does."""
+    facts, record = "/etc/postdo/prod/backup.json", "/var/lib/postdo/prod/record.json"
     for type_ in ("full", "full", "incr"):
         host.do(f"backup --type={type_}")
     before = host.backups()
-    host.do("drill")
+    kept = host.run(f"cat {record}")
+    host.do("drill", clock="+3 days")
+    host.run(f"cat > {record}", input=kept)
     assert host.backups() == before
+    host.run(f'sed -i.kept \'s/"keep_days": 1/"keep_days": 0/\' {facts}')
     try:
-        host.do("drill", clock="+3 days")
+        host.do("drill")
     finally:
-        host.run("cat > /var/lib/postdo/prod/record.json", input=record)
+        host.run(f"mv {facts}.kept {facts}")
     newest = max(backup["label"] for backup in before if backup["type"] == "full")
     expected = [backup["label"] for backup in before if backup["label"].startswith(newest)]
     assert [backup["label"] for backup in host.backups()] == expected

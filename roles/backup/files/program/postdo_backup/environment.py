@@ -85,6 +85,8 @@ class Environment:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
+                        # Whoever has just got it may not have written who it is.
+                        time.sleep(0.2)
                         file.seek(0)
                         raise Busy(
                             f"Another {name} is at work: {file.read().strip() or 'just begun'}. "
