@@ -54,7 +54,7 @@ def main() -> int:
         print(failure, file=sys.stderr)
         return 75 if isinstance(failure, Busy) else 1
     except OSError as error:
-        print(f"{error.filename or 'A file'}: {error.strerror}. Is the disk full?", file=sys.stderr)
+        print(f"{error.filename or 'The operation'}: {error.strerror}.", file=sys.stderr)
         return 1
     return 0
 
