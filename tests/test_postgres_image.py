@@ -336,6 +336,30 @@ def test_foreign_files_are_refused(server):
     server.prepare()
 
 
+def test_a_killed_server_leaves_no_process_id_behind_that_stops_the_next(server):
+    server.start()
+    server.prepare()
+    docker("kill", server.name)
+    # In the next container this is the id of a process that lives and is no server.
+    server.in_volumes(f"sed -i '1s/.*/1/' {DATA}/pgdata/postmaster.pid")
+    server.start()
+    assert server.prepare()["changed"] is False
+
+
+def test_a_second_server_on_the_same_volume_is_refused(server):
+    server.start()
+    server.prepare()
+    second = ["run", "--rm", "--init", f"--volume={server.name}-data:{DATA}", server.image]
+    process = docker(*second, check=False, timeout=30)
+    assert process.returncode == 1
+    assert "Another container runs a server on this volume" in process.stderr
+    assert server.sql("SELECT 1") == "1"
+    # The lock ends with the container, however it ends.
+    docker("kill", server.name)
+    server.start()
+    assert server.prepare()["changed"] is False
+
+
 def test_initdb_killed_midway_heals(server):
     server.start(options=["--cpus=0.1"])  # slow, so that midway is long
     until(
