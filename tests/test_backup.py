@@ -40,7 +40,7 @@ FACTS = json.loads("""{
     "database": {"name": "app", "user": "app", "locale": "und"}, "media_volume": "",
     "repository": "backuptest-backup", "media_repository": [], "edge": "backuptest-edge",
     "copy_memory_mib": 512, "inspect_port": 5439, "recovery_point": 60, "alert_command": "",
-    "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
+    "timers": ["backuptest-backup.timer"], "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
 }""")
 SUNDAY = datetime(2026, 11, 22, 2, tzinfo=UTC)  # the schedule's weekday and hour
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -73,8 +73,8 @@ def backup(type_, start, minutes=1):
     return repository.Backup(label, type_, *times, size=10, stored=5, damaged=False)
 
 
-def contents(*backups):
-    return repository.Contents(list(backups), archived="0" * 24, system=1)
+def contents(*backups, **noted):
+    return repository.Contents(list(backups), archived="0" * 24, system=1, noted=noted)
 
 
 @pytest.mark.parametrize(
@@ -166,12 +166,11 @@ def test_expire_keeps_by_count_and_by_age(environment, monkeypatch, ages, keep):
 
 @pytest.fixture
 def held(environment, monkeypatch):
-    """Give the environment three backups and a named moment, two days ago; return the backups."""
+    """Give the environment three backups and a named moment, two days ago; return what is held."""
     made = [backup(FULL, SUNDAY), backup(DIFF, SUNDAY + DAY), backup(INCR, SUNDAY + DAY + HOUR)]
-    monkeypatch.setattr(repository, "contents", lambda *_, **__: contents(*made))
     monkeypatch.setattr(time, "time", lambda: (SUNDAY + 2 * DAY).timestamp())
     record.write(environment, points={"before-1.2": [(SUNDAY + DAY).timestamp() + 90, "own"]})
-    return made
+    return contents(*made)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +188,9 @@ def held(environment, monkeypatch):
     ],
 )
 def test_choose(environment, held, to, kind, value, base):
-    target, backup, _ = targets.choose(environment, to)
-    assert (target.kind, target.value, target.backup) == (kind, value, held[base].label)
-    assert backup == held[base]
+    target, backup, _ = targets.choose(environment, held, to)
+    assert (target.kind, target.value, target.backup) == (kind, value, held.backups[base].label)
+    assert backup == held.backups[base]
 
 
 @pytest.mark.parametrize(
@@ -207,11 +206,11 @@ def test_choose(environment, held, to, kind, value, base):
 )
 def test_choose_refuses(environment, held, to, said):
     with pytest.raises(Failure) as failure:
-        targets.choose(environment, to)
+        targets.choose(environment, held, to)
     assert said in str(failure.value)
-    held.clear()
+    held.backups.clear()
     with pytest.raises(Failure, match="holds no backup"):
-        targets.choose(environment, to)
+        targets.choose(environment, held, to)
 
 
 @pytest.mark.parametrize(
@@ -225,23 +224,63 @@ def test_choose_refuses(environment, held, to, said):
 )
 def test_a_restore_begins_a_branch(environment, held, monkeypatch, moment, branch, base):
     """The second day's backups were undone two hours later, by a restore to before them."""
-    held.append(backup(FULL, SUNDAY + 3 * DAY))
+    held.backups.append(backup(FULL, SUNDAY + 3 * DAY))
     monkeypatch.setattr(time, "time", lambda: (SUNDAY + DAY + 2 * HOUR).timestamp())
-    timelines.begin(environment, to=(SUNDAY + HOUR).timestamp(), left=1, timeline=2)
+    to = (SUNDAY + HOUR).timestamp()
+    timelines.begin(environment, held, to=to, left=1, timeline=2)
     wanted = (SUNDAY + moment).timestamp()
-    assert timelines.live_at(environment, wanted, held[0]) == branch
-    assert timelines.usable(environment, held, wanted)[-1] == held[base]
+    assert timelines.live_at(environment, held, wanted, held.backups[0]) == branch
+    assert timelines.usable(environment, held, wanted)[-1] == held.backups[base]
+    # A host that has lost the record, or a new one, learns the same from the newest backup.
+    noted = timelines.known(environment, held)
+    (environment.state / "record.json").unlink()
+    held = contents(*held.backups, **json.loads(json.dumps(noted)))
+    assert timelines.live_at(environment, held, wanted, held.backups[0]) == branch
+    assert timelines.usable(environment, held, wanted)[-1] == held.backups[base]
 
 
 def test_a_restore_that_was_killed_before_its_exchange_is_forgotten(environment, monkeypatch):
     """The database is still on the branch that the record says was left."""
-    monkeypatch.setattr(repository, "system", lambda _: 5)
+    held = contents()
+    monkeypatch.setattr(repository, "system", lambda _: held.system)
     for live, entries in (("00000002", 1), ("00000001", 0)):
-        record.write(environment, ready=[5], restores=[])
-        timelines.begin(environment, to=1, left=1, timeline=2)
+        record.write(environment, restores=[])
+        timelines.begin(environment, held, to=1, left=1, timeline=2)
         monkeypatch.setattr(timelines, "psql", lambda *_, live=live: live)
-        timelines.reconcile(environment)
+        timelines.reconcile(environment, held)
         assert len(record.read(environment)["restores"]) == entries
+
+
+def listed(label, **further):
+    """Return a backup as pgBackRest lists it."""
+    return {
+        "label": label,
+        "type": "full",
+        "error": False,
+        "timestamp": {"start": 1, "stop": 2},
+        "info": {"size": 1, "repository": {"delta": 1}},
+        "archive": {"stop": "0" * 24},
+        **further,
+    }
+
+
+@pytest.mark.parametrize(
+    ("newest", "noted"),
+    [
+        ({"annotation": {"postdo": '{"points": {}}'}}, {"points": {}}),
+        # A backup that was made by hand bears no note, or another's.
+        ({}, {"restores": []}),
+        ({"annotation": {"by": "hand"}}, {"restores": []}),
+        ({"annotation": {"postdo": "{"}}, {}),
+        ({"annotation": {"postdo": "7"}}, {}),
+    ],
+)
+def test_what_the_newest_backup_bears(environment, monkeypatch, newest, noted):
+    backups = [listed("1", annotation={"postdo": '{"restores": []}'}), listed("2", **newest)]
+    status = {"code": 0, "message": "ok"}
+    stanza = {"status": status, "backup": backups, "db": [{"system-id": 1}], "archive": []}
+    monkeypatch.setattr(repository, "run", lambda *_, **__: json.dumps([stanza]))
+    assert repository.contents(environment).noted == noted
 
 
 @pytest.mark.parametrize("name", ["", "it's", "a b", "-a", "latest", "20261122-020000F", "a" * 64])
@@ -402,22 +441,23 @@ def test_a_switch_that_fails_leaves_everything_in_its_place(environment, monkeyp
         elif words[1:3] == ("volume", "rm"):
             for name in words[3:]:
                 volumes.pop(name, None)
+        return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(copies, "exchange", exchange)
     monkeypatch.setattr(copies, "make_volume", lambda _, name, *__: volumes.setdefault(name, ""))
     monkeypatch.setattr(switch, "run", docker)
     monkeypatch.setattr(switch, "attempt", docker)
     monkeypatch.setattr(switch, "status", lambda name: "running" if name in up else "exited")
-    monkeypatch.setattr(switch, "_health", lambda _: "healthy")
     everything = {environment.container, environment.web}
+    places = {environment.volume: "copy", environment.media_volume: media.copy_of(environment)}
     if broken == 8:  # none of the eight steps
-        kept = switch.switch(environment, SimpleNamespace(volume="copy"), "latest", uploads=True)
+        kept = switch.switch(environment, places, "latest")
         assert [volumes[name] for name in kept] == ["data", "uploads"]
         assert [volumes[name] for name in before] == ["new data", "new uploads"]
         assert len(steps) == 8
     else:
         with pytest.raises(Failure, match="no"):
-            switch.switch(environment, SimpleNamespace(volume="copy"), "latest", uploads=True)
+            switch.switch(environment, places, "latest")
         assert {name: volumes[name] for name in before} == before
     assert up == everything
 

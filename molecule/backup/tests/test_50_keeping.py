@@ -47,7 +47,7 @@ def test_a_clock_that_is_wrong_is_noticed(host):
 
 
 def test_the_timers_go_and_come_with_the_environment(host):
-    """And what they start makes a backup."""
+    """What they start makes a backup, and one that does not run is told."""
     units = [f"postdo-prod-{name}.timer" for name in ("backup", "backup-check", "drill")]
 
     def waiting():
@@ -59,6 +59,11 @@ def test_the_timers_go_and_come_with_the_environment(host):
     assert waiting() == []
     host.run("systemctl start postdo-prod", timeout=300)
     assert waiting() == units
+    host.run(f"systemctl stop {units[2]}")
+    assert json.loads(host.do("status"))["problems"] == [
+        f"timers do not run, so nothing is done by itself: systemctl start {units[2]}"
+    ]
+    host.run(f"systemctl start {units[2]}")
     before = len(host.backups())
     host.run("systemctl start postdo-prod-backup.service", timeout=120)
     assert len(host.backups()) == before + 1

@@ -1,6 +1,7 @@
 """Files: uploads that come back, a dump that is moved, a key that nobody sees."""
 
 import json
+import re
 
 import pytest
 from hosts import PAGES
@@ -33,6 +34,22 @@ def test_an_upload_comes_back(host):
     assert host.run(f"cat {UPLOADS}/one.txt") == "picture"
     assert host.attempt(f"ls {UPLOADS}/other.txt").code != 0
     assert host.run(f"stat -c %u:%g {UPLOADS}/one.txt") == "18000:18000"
+    host.well()
+
+
+def test_uploads_that_are_all_gone_are_told_and_come_back_alone(host):
+    """The next backup fails and names the command, which leaves the database as it is."""
+    host.run(f"echo picture > {UPLOADS}/two.txt && chown 18000:18000 {UPLOADS}/two.txt")
+    host.do("backup")
+    host.sql("CREATE TABLE since AS SELECT 1")
+    host.run(f"find {UPLOADS} -mindepth 1 -delete")
+    said = host.refusal("backup")
+    assert "now there is none" in said
+    moment = re.search(r'restore_to="([^"]+)"', said)[1]
+    host.restore(moment, "-e", "restore_only=uploads")
+    assert host.run(f"cat {UPLOADS}/two.txt") == "picture"
+    assert host.sql("SELECT count(*) FROM since") == "1"
+    host.do("backup")
     host.well()
 
 

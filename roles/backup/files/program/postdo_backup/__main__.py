@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import drill, health, media, prepare, pull, record, repository, restore, targets, transfer
+from . import (
+    drill,
+    health,
+    media,
+    prepare,
+    pull,
+    record,
+    repository,
+    restore,
+    targets,
+    timelines,
+    transfer,
+)
 from .environment import Busy, Environment, Failure, running, size, stamp, when
 
 
@@ -39,6 +51,7 @@ def main() -> int:
     operation(
         _restore, ("--to", {"required": True}), ("--uploads", yes), ("--accept-unapplied", yes)
     )
+    operation(_restore_uploads, ("--to", {"required": True}))
     operation(_inspect, ("--to", {"required": True}))
     operation(_inspect_end)
     operation(_pull, ("--source", {"type": Path, "required": True}), ("--sql", {"type": Path}))
@@ -86,15 +99,19 @@ def _make(environment: Environment, type_: str) -> str:
     with record.told(environment, "backup"):
         if not running(environment.container):
             raise Failure(f"{environment.container} does not run; start it: {environment.call}")
+        held = repository.contents(environment)
         if type_ == "auto":
-            type_ = repository.due(environment, repository.contents(environment), time.time())
+            type_ = repository.due(environment, held, time.time())
         begun = time.monotonic()
         try:
-            made = repository.back_up(environment, type_)
+            made = repository.back_up(environment, type_, timelines.known(environment, held))
         except Failure as failure:
             # A backup waits for its log in vain where the stream is broken: that is the reason.
             raise Failure("\n".join([str(failure), *health.stream(environment)])) from None
         said = [repository.describe(made)]
+        if made.type == "full":
+            system = repository.system(environment)
+            record.write(environment, begun=prepare.identity(environment, system))
         if media.kept(environment):
             uploads = media.back_up(environment)
             said.append(
@@ -103,9 +120,6 @@ def _make(environment: Environment, type_: str) -> str:
         record.result(
             environment, "backup", "", label=made.label, seconds=round(time.monotonic() - begun, 2)
         )
-        if made.type == "full":
-            system = repository.system(environment)
-            record.write(environment, begun=prepare.identity(environment, system))
     return "\n".join([*said, repository.reach(environment, repository.contents(environment))])
 
 
@@ -170,7 +184,7 @@ def _mark(environment: Environment, asked: argparse.Namespace) -> None:
     own = f"{asked.name}-{stamp()}"
     with environment.lock("mark", wait=120):
         moment = repository.mark(environment, own)
-        points = record.read(environment).get("points", {})
+        points = timelines.known(environment, repository.contents(environment))["points"]
         record.write(environment, points={**points, asked.name: [moment, own]})
     print(f"{asked.name} is {when(moment)}.")
 
@@ -187,6 +201,13 @@ def _restore(environment: Environment, asked: argparse.Namespace) -> None:
         )
         if running(environment.container):
             print(_make(environment, "incr"))
+
+
+def _restore_uploads(environment: Environment, asked: argparse.Namespace) -> None:
+    """restore the uploads alone, and leave the database as it is"""
+    _require(environment)
+    with environment.lock("copy"), environment.lock("backup", wait=600):
+        print(restore.restore_uploads(environment, asked.to))
 
 
 def _inspect(environment: Environment, asked: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ WHERE pg_table_size(relation) < {limit}
 
 # Larger ones are not counted in a server that serves: reading them would push its cache out.
 LIVE_LIMIT = 10**9
+
+# How prepare-database ends then; it prints the commands that help.
+_OUTDATED_COLLATIONS = 3
 
 # What pgBackRest wrote for the recovery has had its day.
 _RECOVERY_SETTINGS = (
@@ -238,13 +242,22 @@ class Copy:
         environment, database = self.environment, self.environment.database
         query = f"SELECT rolcreatedb FROM pg_roles WHERE rolname = '{database['user']}'"
         live = attempt(*("docker", "exec", environment.container, "psql", "-XqAt"), "-c", query)
-        run(
+        command = [
             *("docker", "exec", self.container, "prepare-database"),
             *("--container", self.container, "--database", database["name"]),
             *("--role", database["user"], "--locale", database["locale"]),
             *(["--createdb"] if live.stdout.strip() == "t" else []),
-            doing="Preparing the restored database",
-        )
+        ]
+        done = attempt(*command)
+        if done.returncode == _OUTDATED_COLLATIONS:
+            # It comes from an older image. Nobody uses the copy yet, so its indexes are built again at once.
+            for line in done.stderr.splitlines():
+                if line.startswith("docker exec "):
+                    run(
+                        *shlex.split(line),
+                        doing="Building the indexes of the restored database again",
+                    )
+        run(*command, doing="Preparing the restored database")
         settings = "".join(f"ALTER SYSTEM RESET {name};\n" for name in _RECOVERY_SETTINGS)
         psql(self.container, settings)
 

@@ -62,9 +62,9 @@ def drill(environment: Environment) -> dict:
     """
     if not running(environment.container):
         raise Failure(f"{environment.container} does not run; start it: {environment.call}")
-    timelines.reconcile(environment)
     held = repository.contents(environment)
-    usable = timelines.usable(environment, held.backups, time.time() + 1)
+    timelines.reconcile(environment, held)
+    usable = timelines.usable(environment, held, time.time() + 1)
     if not usable:
         raise Failure(f"There is no backup to restore. Make one: {environment.call} backup")
     newest = usable[-1]
@@ -77,7 +77,7 @@ def drill(environment: Environment) -> dict:
     problems = []
     with Copy(environment, "drill") as copy:
         with watch.step("files"):
-            branch = timelines.newest(environment, newest)
+            branch = timelines.newest(environment, held, newest)
             copy.restore(Target("name", newest.label, name, branch))
         with watch.step("log"):
             copy.start()
@@ -131,6 +131,7 @@ def _drill_media(environment: Environment) -> int:
     volume = f"{environment.media_volume}-drill"
     media.scratch(environment, volume)
     try:
-        return media.restore(environment, found[-1], volume)
+        media.restore(environment, found[-1], volume)
+        return media.count(volume)
     finally:
         media.remove(volume)

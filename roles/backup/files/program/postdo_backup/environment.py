@@ -54,6 +54,7 @@ class Environment:
         self.keep_full: int = facts["keep_full"]
         self.keep_days: int = facts["keep_days"]
         self.alert_command: str = facts["alert_command"]
+        self.timers: list[str] = facts["timers"]
         self.container = f"{self.prefix}-db"
         self.web = f"{self.prefix}-web"
         self.volume = f"{self.prefix}-db-data"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from . import record, repository
-from .environment import Environment, Failure, psql, when
+from .environment import Environment, Failure, attempt, psql, when
 
 _HOUR = 3600
 _DAY = 24 * _HOUR
@@ -35,6 +36,7 @@ def examine(environment: Environment) -> dict:
     if not environment.enabled:
         return state
     try:
+        problems += _idle(environment)
         problems += stream(environment)
         held = repository.contents(environment)
         state["reach"] = repository.reach(environment, held)
@@ -75,6 +77,18 @@ def stream(environment: Environment) -> list[str]:
             f"the log has a gap after {after}, dropped while it waited: {environment.call} backup"
         ]
     return []
+
+
+def _idle(environment: Environment) -> list[str]:
+    """Return which timers do not run; where systemd does not, another scheduler is its operator's choice."""
+    if not Path("/run/systemd/system").is_dir():
+        return []
+    states = attempt("systemctl", "is-active", *environment.timers).stdout.split()
+    idle = [
+        timer for timer, state in zip(environment.timers, states, strict=False) if state != "active"
+    ]
+    words = f"nothing is done by itself: systemctl start {' '.join(idle)}"
+    return [f"timers do not run, so {words}"] if idle else []
 
 
 def _drilled(environment: Environment, held: repository.Contents) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
 from . import record
-from .environment import Environment, Failure, attempt, inspect, last_words, run
+from .copies import place
+from .environment import Environment, Failure, attempt, inspect, last_words, run, when
 
 _ROOT = "/srv/media"
 
@@ -67,13 +69,11 @@ def kept(environment: Environment) -> bool:
     """
     volume = environment.media_volume
     there = bool(volume) and inspect("volume", volume) is not None
-    if volume and not there and record.read(environment).get("uploads"):
+    if volume and not there and "uploads" in record.read(environment):
         raise Failure(
-            f"The volume of the uploads, {volume}, is gone. Restore it: {environment.call} restore -e "
-            f"restore_to=latest -e restore_uploads=true -e restore_confirm={environment.prefix}"
+            f"The volume of the uploads, {volume}, is gone. Restore it: {environment.call} restore "
+            f"-e restore_only=uploads -e restore_to=latest -e restore_confirm={environment.prefix}"
         )
-    if there:
-        record.write(environment, uploads=True)
     return there
 
 
@@ -90,7 +90,10 @@ def prepare(environment: Environment) -> list[str]:
 
 
 def back_up(environment: Environment) -> dict:
-    """Take a snapshot of the uploads; return how many files and bytes it has, and what was added."""
+    """Take a snapshot of the uploads; return how many files and bytes it has, and what was added.
+
+    Raises Failure, once, where there were some and now there is none: the volume may have been lost and made again.
+    """
     arguments = ["backup", "--json", "--quiet", "--host", environment.prefix, _ROOT]
     words = _restic(environment, *arguments, media=environment.media_volume)
     told = run(*words, doing="The backup of the uploads").splitlines()
@@ -99,22 +102,34 @@ def back_up(environment: Environment) -> dict:
     )
     if summary is None:
         raise Failure("The backup of the uploads ended without a summary.")
+    before = record.read(environment).get("uploads")
+    files = summary["total_files_processed"]
+    record.write(environment, uploads={"files": files, "at": time.time()})
+    if before and before["files"] and not files:
+        raise Failure(
+            f"The backup before had {before['files']} uploads, and now there is none. If they were not meant "
+            f'to go: {environment.call} restore -e restore_only=uploads -e restore_to="{when(before["at"])}" '
+            f"-e restore_confirm={environment.prefix}"
+        )
     return {
-        "files": summary["total_files_processed"],
+        "files": files,
         "size": summary["total_bytes_processed"],
         "added": summary["data_added"],
     }
 
 
-def restore(environment: Environment, snapshot: Snapshot, volume: str) -> int:
-    """Restore a snapshot into a volume, verify every file there, and return their number."""
+def restore(environment: Environment, snapshot: Snapshot, volume: str) -> None:
+    """Restore a snapshot into a volume, and verify every file there."""
     arguments = ["restore", "--no-lock", f"{snapshot.name}:{_ROOT}", "--target", _ROOT]
-    arguments += ["--verify", "--json"]
+    arguments += ["--verify", "--quiet"]
     words = _restic(environment, *arguments, media=volume, write=True)
     words[2:2] = ["--name", _worker(volume)]
-    told = run(*words, doing="Restoring the uploads").splitlines()
-    last = json.loads(told[-1]) if told else {}
-    return last.get("total_files", 0)
+    run(*words, doing="Restoring the uploads")
+
+
+def count(volume: str) -> int:
+    """Return how many files a volume has."""
+    return sum(path.is_file() for path in place(volume).rglob("*"))
 
 
 def verify(environment: Environment) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import copies
+from . import copies, repository
 from .copies import Copy
 from .environment import Environment, Failure, psql
 from .switch import switch
@@ -16,7 +16,7 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
 
     The copy runs without a way in or out until the SQL has been applied. Returns what was done.
     """
-    target, base, _ = choose(source, "latest")
+    target, base, _ = choose(source, repository.contents(source, live=False), "latest")
     copies.room(environment, base.size)
     copies.make_volume(environment, environment.volume)
     copies.place(environment.volume)
@@ -38,7 +38,9 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
             psql(copy.container, script, ours["name"])
         counted = copy.counts()
         copy.stop()
-        (kept,) = switch(environment, copy, f"the data of {source.prefix}", uploads=False)
+        (kept,) = switch(
+            environment, {environment.volume: copy.volume}, f"the data of {source.prefix}"
+        )
     return (
         f"{environment.prefix} has the data of {source.prefix}: {sum(counted.values())} rows in "
         f"{len(counted)} tables{', anonymised' if sql else ', NOT anonymised'}. The data of before is kept "

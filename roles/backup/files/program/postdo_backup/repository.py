@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -11,6 +12,7 @@ from itertools import pairwise
 
 from .environment import Environment, Failure, attempt, last_words, psql, run, running, size, when
 
+_NOTE = "postdo"
 LABEL = re.compile(r"\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?")
 
 
@@ -39,6 +41,8 @@ class Contents:
     backups: list[Backup]
     archived: str
     system: int | None
+    # What the record said when the newest backup was made, for a host that has no record.
+    noted: dict
 
     def newest(self, *types: str) -> Backup | None:
         """Return the newest backup, of some types only if they are given."""
@@ -104,7 +108,17 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
         backups=backups,
         archived=(archives[-1]["max"] or "") if archives else "",
         system=databases[-1]["system-id"] if databases else None,
+        noted=_noted([item for stanza in stanzas for item in stanza["backup"]]),
     )
+
+
+def _noted(listed: list[dict]) -> dict:
+    """Return the note that the newest backup bears; an operator's own backup bears none."""
+    notes = [item["annotation"][_NOTE] for item in listed if _NOTE in item.get("annotation", {})]
+    with contextlib.suppress(ValueError):
+        found = json.loads(notes[-1]) if notes else {}
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def last_segment(environment: Environment, branch: int) -> str:
@@ -130,9 +144,10 @@ def due(environment: Environment, held: Contents, now: float) -> str:
     return "diff" if diff.start < night.timestamp() else "incr"
 
 
-def back_up(environment: Environment, type_: str) -> Backup:
-    """Make a backup and return it; raises Failure, also where it found damaged pages."""
-    command = pgbackrest(environment, f"--type={type_}", "backup")
+def back_up(environment: Environment, type_: str, note: dict) -> Backup:
+    """Make a backup that bears a note, and return it; raises Failure, also where it found damaged pages."""
+    annotation = f"--annotation={_NOTE}={json.dumps(note)}"
+    command = pgbackrest(environment, f"--type={type_}", annotation, "backup")
     run(*command, doing=f"The {type_} backup")
     made = contents(environment).newest()
     if made.damaged:

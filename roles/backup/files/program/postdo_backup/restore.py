@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 
-from . import copies, media, repository, timelines
+from . import copies, media, record, repository, timelines
 from .copies import Copy, Target
 from .drill import Watch, examine
 from .environment import Environment, Failure, inspect, stamp
+from .repository import Contents
 from .switch import switch
 from .targets import choose
 
@@ -18,14 +20,17 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
 
     Raises Failure; until the last step the running database is not touched.
     """
-    _reconcile(environment)
-    target, base, moment = choose(environment, to)
+    held = _read(environment)
+    target, base, moment = choose(environment, held, to)
     snapshots = _snapshots(environment, moment) if uploads else []
     copies.room(environment, base.size + sum(media.size_of(environment, one) for one in snapshots))
-    for volume in (environment.volume, *([environment.media_volume] if uploads else [])):
+    places = {environment.volume: f"{environment.volume}-restoring"}
+    if uploads:
+        places[environment.media_volume] = media.copy_of(environment)
+    for volume in places:
         copies.make_volume(environment, volume)
         copies.place(volume)
-    target = _hasten(environment, target)
+    target = _hasten(environment, held, target)
     watch = Watch()
     with Copy(environment, "restoring", archiving=True) as copy:
         _recover(environment, copy, target, watch)
@@ -45,13 +50,11 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         try:
             if uploads:
                 with watch.step("uploads"):
-                    media.scratch(environment, media.copy_of(environment))
-                    for snapshot in snapshots:
-                        media.restore(environment, snapshot, media.copy_of(environment))
-            timelines.begin(environment, to=moment, left=left, timeline=begun)
+                    _fill(environment, snapshots)
+            timelines.begin(environment, held, to=moment, left=left, timeline=begun)
             try:
                 with watch.step("switch"):
-                    kept = switch(environment, copy, to, uploads)
+                    kept = switch(environment, places, to)
             except BaseException:
                 timelines.withdraw(environment)
                 raise
@@ -66,10 +69,47 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
     )
 
 
-def _reconcile(environment: Environment) -> None:
-    """Let the record be true; a database that can't be asked has nothing to say."""
+def restore_uploads(environment: Environment, to: str) -> str:
+    """Restore the uploads alone; return what was done, for a person. The database goes on as it is."""
+    _, _, moment = choose(environment, _read(environment), to)
+    snapshots = _snapshots(environment, moment)
+    copies.room(environment, sum(media.size_of(environment, one) for one in snapshots))
+    volume = environment.media_volume
+    copies.make_volume(environment, volume)
+    copies.place(volume)
+    try:
+        files = _fill(environment, snapshots)
+        (kept,) = switch(environment, {volume: media.copy_of(environment)}, to)
+    finally:
+        media.remove(media.copy_of(environment))
+    return (
+        f"The uploads of {environment.prefix} were restored to {to}: {files} files. Those of before are kept "
+        f"in {kept}. When you are sure: docker volume rm {kept}"
+    )
+
+
+def _fill(environment: Environment, snapshots: list[media.Snapshot]) -> int:
+    """Restore snapshots, one over the other, into the volume that will take the uploads' place.
+
+    Returns how many files they have.
+    """
+    volume = media.copy_of(environment)
+    media.scratch(environment, volume)
+    for snapshot in snapshots:
+        media.restore(environment, snapshot, volume)
+    files = media.count(volume)
+    # That there may be fewer now is what was asked for.
+    record.write(environment, uploads={"files": files, "at": time.time()})
+    return files
+
+
+def _read(environment: Environment) -> Contents:
+    """Return what the repository holds, and let the record be true to it."""
+    held = repository.contents(environment, live=False)
+    # A database that can't be asked has nothing to say.
     with contextlib.suppress(Failure):
-        timelines.reconcile(environment)
+        timelines.reconcile(environment, held)
+    return held
 
 
 def _words(unapplied: list[str] | None) -> str:
@@ -95,12 +135,11 @@ def _snapshots(environment: Environment, moment: float) -> list[media.Snapshot]:
     return after + before
 
 
-def _hasten(environment: Environment, target: Target) -> Target:
+def _hasten(environment: Environment, held: Contents, target: Target) -> Target:
     """Let all of the log that is wanted be in the repository; return what to restore to now.
 
     A database that does not run, or is another than the repository's, has nothing to add.
     """
-    held = repository.contents(environment, live=False)
     try:
         if target.kind == "backup" or repository.system(environment) != held.system:
             return target
@@ -152,13 +191,13 @@ def _require_whole_log(environment: Environment, copy: Copy, branch: str) -> Non
 
 def look(environment: Environment, to: str) -> str:
     """Restore beside the database, to look inside by a port on loopback; return how."""
-    _reconcile(environment)
-    target, base, _ = choose(environment, to)
+    held = _read(environment)
+    target, base, _ = choose(environment, held, to)
     copies.room(environment, base.size)
     copy = Copy(environment, "inspect")
     copy.destroy()
     try:
-        target = _hasten(environment, target)
+        target = _hasten(environment, held, target)
         _recover(environment, copy, target, Watch(), port=environment.inspect_port)
         copy.prepare()
     except Failure:

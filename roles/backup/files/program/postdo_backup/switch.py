@@ -1,4 +1,4 @@
-"""The exchange: a copy takes the place of what runs, and what ran is kept."""
+"""The exchange: what was restored takes the place of what runs, and what ran is kept."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import copies, media
-from .copies import Copy
-from .environment import Environment, Failure, attempt, inspect, run, stamp, status
+from . import copies
+from .environment import Environment, Failure, attempt, run, stamp, status
 
 
-def switch(environment: Environment, copy: Copy, to: str, uploads: bool) -> list[str]:
-    """Put the copy in the place of the database; return the volumes that keep what was there."""
+def switch(environment: Environment, places: dict[str, str], to: str) -> list[str]:
+    """Put restored volumes in the place of live ones (`places`: the live one's name to the restored one's).
+
+    Returns the volumes that keep what was there.
+    """
     now = stamp()
     reason = f"postdo.kept=replaced by a restore to {to}"
-    exchanges = [(copy.volume, environment.volume, f"{environment.volume}-before-{now}")]
-    if uploads:
-        name = environment.media_volume
-        exchanges.append((media.copy_of(environment), name, f"{name}-before-{now}"))
-    consumers = [environment.container, *([environment.web] if uploads else [])]
+    exchanges = [(restored, live, f"{live}-before-{now}") for live, restored in places.items()]
+    users = {environment.volume: environment.container, environment.media_volume: environment.web}
+    consumers = [users[live] for live in places]
     up = [name for name in consumers if status(name) in ("running", "restarting", "paused")]
     exchanged = []
     with _uninterrupted():
@@ -75,13 +75,10 @@ def _start(containers: list[str], database: str) -> None:
     for container in containers:
         run("docker", "start", container, doing=f"Starting {container}")
         deadline = time.monotonic() + 120
-        while container == database and _health(container) != "healthy":
+        # Asked directly: the engine itself looks only every few seconds.
+        while (
+            container == database and attempt("docker", "exec", database, "healthcheck").returncode
+        ):
             if time.monotonic() > deadline:
                 raise Failure(f"{container} did not come up on the restored data.")
             time.sleep(0.2)
-
-
-def _health(container: str) -> str:
-    """Return the engine's word for a container's health."""
-    found = inspect("container", container)
-    return found["State"]["Health"]["Status"] if found else ""

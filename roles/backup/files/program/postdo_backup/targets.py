@@ -6,16 +6,17 @@ import re
 import time
 from datetime import datetime
 
-from . import record, repository, timelines
+from . import timelines
 from .copies import Target
 from .environment import Environment, Failure, when
+from .repository import LABEL, Backup, Contents
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,46}")
 
 
 def require_name(name: str) -> None:
     """Raise Failure unless a name is usable for a moment."""
-    if not _NAME.fullmatch(name) or repository.LABEL.fullmatch(name) or name == "latest":
+    if not _NAME.fullmatch(name) or LABEL.fullmatch(name) or name == "latest":
         raise Failure(
             f"{name} is no name for a moment: use letters, digits, dots, dashes and underscores, 47 at "
             "most, and no backup's name."
@@ -36,16 +37,15 @@ def moment_of(text: str) -> float | None:
     return moment.timestamp()
 
 
-def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup, float]:
+def choose(environment: Environment, held: Contents, to: str) -> tuple[Target, Backup, float]:
     """Return where to restore to, the backup it needs, and the moment it stands for.
 
     Raises Failure, with what there is.
     """
-    held = repository.contents(environment, live=False)
     if not held.backups:
         raise Failure("The repository holds no backup. Nothing was changed.")
     now = time.time()
-    points = record.read(environment).get("points", {})
+    points = timelines.known(environment, held)["points"]
     labels = {backup.label: backup for backup in held.backups}
     if to in labels:
         # A backup is restored on its own branch, wherever that is.
@@ -63,7 +63,7 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
         )
     # Now includes the whole of this second.
     reached = moment + 1 if to == "latest" else moment
-    usable = timelines.usable(environment, held.backups, reached)
+    usable = timelines.usable(environment, held, reached)
     if not usable or moment > now:
         raise Failure(
             f"restore_to is {to}, and no backup leads there. Nothing was changed. There are {listing}\n"
@@ -71,9 +71,9 @@ def choose(environment: Environment, to: str) -> tuple[Target, repository.Backup
         )
     base = usable[-1]
     if to == "latest":
-        branch = timelines.newest(environment, base)
+        branch = timelines.newest(environment, held, base)
         return Target("latest", base.label, timeline=branch), base, moment
-    branch = timelines.live_at(environment, moment, base)
+    branch = timelines.live_at(environment, held, moment, base)
     kind, value = ("name", points[to][1]) if to in points else ("time", when_exactly(moment))
     return Target(kind, base.label, value, branch), base, moment
 

@@ -2,6 +2,8 @@
 
 A moment that a restore has undone is still in the log, on the branch that was left. Recovery must be
 told to follow that one, or it would stop where the branches part, and say nothing.
+
+The record is the host's; each backup bears what it said, for a host that has lost it or is new.
 """
 
 from __future__ import annotations
@@ -10,18 +12,16 @@ import time
 
 from . import record, repository
 from .environment import Environment, psql
-from .repository import Backup
+from .repository import Backup, Contents
 
 
-def begin(environment: Environment, *, to: float, left: int, timeline: int) -> None:
+def begin(environment: Environment, held: Contents, *, to: float, left: int, timeline: int) -> None:
     """Record that a restore to a moment leaves one branch and begins another just now.
 
     Recorded before the database of that branch runs: what it writes may reach the repository at once.
     """
-    entry = {"at": time.time(), "to": to, "left": left, "timeline": timeline}
-    entry["system"] = _system(environment)
-    restores = record.read(environment).get("restores", [])
-    record.write(environment, restores=[*restores, entry])
+    entry = {"system": held.system, "at": time.time(), "to": to, "left": left, "timeline": timeline}
+    record.write(environment, restores=[*known(environment, held)["restores"], entry])
 
 
 def withdraw(environment: Environment) -> None:
@@ -29,59 +29,65 @@ def withdraw(environment: Environment) -> None:
     record.write(environment, restores=record.read(environment).get("restores", [])[:-1])
 
 
-def reconcile(environment: Environment) -> None:
+def known(environment: Environment, held: Contents) -> dict:
+    """Return the record's restores and named moments, or those that the newest backup bears."""
+    own, noted = record.read(environment), held.noted
+    points = {**noted.get("points", {}), **own.get("points", {})}
+    oldest = held.backups[0].stop if held.backups else 0
+    return {
+        "restores": own.get("restores", noted.get("restores", [])),
+        # Those that a backup still leads to.
+        "points": {name: point for name, point in points.items() if point[0] > oldest},
+    }
+
+
+def reconcile(environment: Environment, held: Contents) -> None:
     """Withdraw the last entry if the database that runs is still on the branch it says was left.
 
     So it is after a restore that was killed between the entry and the exchange.
     """
-    restores = _restores(environment)
-    running = repository.system(environment)
-    if restores and running is not None and running == _system(environment):
+    restores = record.read(environment).get("restores") and _restores(environment, held)
+    if restores and repository.system(environment) == held.system:
         query = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
         live = int(psql(environment.container, query), 16)
         if live == restores[-1]["left"] != restores[-1]["timeline"]:
             withdraw(environment)
 
 
-def live_at(environment: Environment, moment: float, base: Backup) -> str:
+def live_at(environment: Environment, held: Contents, moment: float, base: Backup) -> str:
     """Return the branch that was live at a moment, as recovery_target_timeline wants it.
 
     Where no restore is on record it is that of the backup from which recovery begins.
     """
-    restores = _restores(environment)
+    restores = _restores(environment, held)
     if not restores:
         return str(base.branch)
     before = [entry for entry in restores if entry["at"] <= moment]
     return str(before[-1]["timeline"] if before else restores[0]["left"])
 
 
-def newest(environment: Environment, base: Backup) -> str:
+def newest(environment: Environment, held: Contents, base: Backup) -> str:
     """Return the branch that is live now, whatever the clock says."""
-    restores = _restores(environment)
+    restores = _restores(environment, held)
     return str(restores[-1]["timeline"] if restores else base.branch)
 
 
-def _system(environment: Environment) -> int | None:
-    """Return what tells the environment's database from one that was there before."""
-    return (record.read(environment).get("ready") or [None])[0]
+def _restores(environment: Environment, held: Contents) -> list[dict]:
+    """Return the restores of the repository's database, in their order."""
+    restores = known(environment, held)["restores"]
+    return [entry for entry in restores if entry.get("system") == held.system]
 
 
-def _restores(environment: Environment) -> list[dict]:
-    """Return the restores of this database, in their order."""
-    restores = record.read(environment).get("restores", [])
-    return [entry for entry in restores if entry.get("system") == _system(environment)]
-
-
-def usable(environment: Environment, backups: list[Backup], moment: float) -> list[Backup]:
+def usable(environment: Environment, held: Contents, moment: float) -> list[Backup]:
     """Return the backups from which a moment can be reached, oldest first.
 
     They had ended by then, and no restore until then has undone them.
     """
-    undone = [(one["to"], one["at"]) for one in _restores(environment) if one["at"] <= moment]
+    undone = [(one["to"], one["at"]) for one in _restores(environment, held) if one["at"] <= moment]
     # A backup's moments are whole seconds: it may have ended at any time within its last one.
     return [
         backup
-        for backup in backups
+        for backup in held.backups
         if backup.stop + 1 <= moment
         and not any(to < backup.stop + 1 and backup.start < at for to, at in undone)
     ]
