@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,11 +71,15 @@ def backup(type_, start, minutes=1):
     """Return a backup as the repository would list it."""
     times = [moment.timestamp() for moment in (start, start + timedelta(minutes=minutes))]
     label = f"{start:%Y%m%d-%H%M%S}{type_[0].upper()}"
-    return repository.Backup(label, type_, *times, size=10, stored=5, damaged=False)
+    return repository.Backup(
+        label, type_, *times, size=10, stored=5, damaged=False, segment="0" * 24
+    )
 
 
 def contents(*backups, **noted):
-    return repository.Contents(list(backups), archived="0" * 24, system=1, noted=noted)
+    return repository.Contents(
+        list(backups), "0" * 24, archive="archive/main/17-1", system=1, noted=noted
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +264,7 @@ def listed(label, **further):
         "error": False,
         "timestamp": {"start": 1, "stop": 2},
         "info": {"size": 1, "repository": {"delta": 1}},
-        "archive": {"stop": "0" * 24},
+        "archive": {"start": "0" * 24},
         **further,
     }
 
@@ -281,6 +286,37 @@ def test_what_the_newest_backup_bears(environment, monkeypatch, newest, noted):
     stanza = {"status": status, "backup": backups, "db": [{"system-id": 1}], "archive": []}
     monkeypatch.setattr(repository, "run", lambda *_, **__: json.dumps([stanza]))
     assert repository.contents(environment).noted == noted
+
+
+@pytest.mark.parametrize(
+    ("dropped", "last", "gap"),
+    [
+        ((), 0x102, ""),
+        ((0xFE,), 0x102, f"{2:08X}{0:08X}{0xFE:08X}"),
+        (
+            (0x101, 0x102),
+            0x102,
+            f"{2:08X}{1:08X}{1:08X}",
+        ),  # the last ones, which the server thinks are there
+        ((0xFC,), 0x102, ""),  # the backup begins with the next one
+    ],
+)
+def test_a_gap_in_the_log(environment, monkeypatch, dropped, last, gap):
+    """The newest backup begins with segment FD of the second branch; the log goes on in another directory."""
+
+    def name(number):
+        return f"{2:08X}{number >> 8:08X}{number & 255:08X}"
+
+    there = [f"{name(n)}-{'a' * 40}.lz4" for n in range(0xF0, last + 1) if n not in dropped]
+    there += [f"{name(0xFE)}.00000028.backup"]
+    monkeypatch.setattr(
+        repository,
+        "run",
+        lambda *words, **_: "\n".join(one for one in there if words[-1].endswith(one[:16])),
+    )
+    held = contents(replace(backup(FULL, SUNDAY), segment=name(0xFD)))
+    assert repository.gap(environment, held, name(last)) == gap
+    assert repository.gap(environment, held, f"{3:08X}{0:016X}") == ""
 
 
 @pytest.mark.parametrize("name", ["", "it's", "a b", "-a", "latest", "20261122-020000F", "a" * 64])

@@ -182,8 +182,12 @@ class Copy:
         while attempt("docker", "exec", self.container, "healthcheck").returncode:
             if not running(self.container):
                 reason = self._reason()
-                kind = Ended if "before configured recovery target" in reason else Failure
-                raise kind(f"The restored database did not start: {reason}")
+                if "before configured recovery target" in reason:
+                    raise Ended(
+                        f"The archived log is not whole, a segment is missing or damaged: {reason}\nA new backup leads "
+                        "past it. A restore can go to a time before it."
+                    )
+                raise Failure(f"The restored database did not start: {reason}")
             time.sleep(0.2)
         # The archive is no longer needed, and what is examined now has no way out.
         if remote:

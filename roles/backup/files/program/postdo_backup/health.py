@@ -66,17 +66,13 @@ def stream(environment: Environment) -> list[str]:
     if float(waiting) > (_FAILING if failing == "t" else _LAG):
         return [f"the log does not reach the repository; is it full, read-only or away? {log}"]
     held = repository.contents(environment)
-    last, newest = held.archived, held.newest()
-    if len(archived) == 24 and last[:8] == archived[:8] and last < archived:
-        record.write(environment, gap={"at": time.time(), "after": last})
-    gap = record.read(environment).get("gap")
-    # Only a backup that began after it leads on.
-    if gap and (not newest or newest.start <= gap["at"]):
-        after = gap["after"]
-        return [
-            f"the log has a gap after {after}, dropped while it waited: {environment.call} backup"
-        ]
-    return []
+    if not held.backups:
+        return []
+    # What was dropped counts as sent with the server, whose last file may also be none of the log's segments.
+    last = max(archived if len(archived) == 24 else "", held.archived)
+    first = repository.gap(environment, held, last)
+    lead = f"the log has a gap from {first} on, dropped while it waited, and no backup since"
+    return [f"{lead}: {environment.call} backup"] if first else []
 
 
 def _idle(environment: Environment) -> list[str]:

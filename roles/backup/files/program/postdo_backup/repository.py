@@ -27,8 +27,13 @@ class Backup:
     size: int
     stored: int
     damaged: bool
-    # The branch of the log on which it was made.
-    branch: int = 1
+    # The segment of the log with which recovery from it begins.
+    segment: str
+
+    @property
+    def branch(self) -> int:
+        """The branch of the log on which it was made."""
+        return int(self.segment[:8], 16)
 
     def __str__(self) -> str:
         return f"{self.label} ({self.type}, {when(self.stop)})"
@@ -36,10 +41,11 @@ class Backup:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the repository holds: its backups, oldest first, and the last segment of the log."""
+    """What the repository holds: its backups, oldest first, the last segment of the log, and where that is."""
 
     backups: list[Backup]
     archived: str
+    archive: str
     system: int | None
     # What the record said when the newest backup was made, for a host that has no record.
     noted: dict
@@ -97,7 +103,7 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
             size=item["info"]["size"],
             stored=item["info"]["repository"]["delta"],
             damaged=item["error"],
-            branch=int(item["archive"]["stop"][:8], 16),
+            segment=item["archive"]["start"],
         )
         for stanza in stanzas
         for item in stanza["backup"]
@@ -107,6 +113,7 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
     return Contents(
         backups=backups,
         archived=(archives[-1]["max"] or "") if archives else "",
+        archive=f"archive/main/{archives[-1]['id']}" if archives else "",
         system=databases[-1]["system-id"] if databases else None,
         noted=_noted([item for stanza in stanzas for item in stanza["backup"]]),
     )
@@ -126,6 +133,24 @@ def last_segment(environment: Environment, branch: int) -> str:
     listing = ["repo-ls", "--recurse", f"--filter=/{branch:08X}[0-9A-F]{{16}}-", "archive/main"]
     names = run(*aside(environment, *listing), doing="Listing the archived log").splitlines()
     return max((name.rpartition("/")[2][:24] for name in names), default="")
+
+
+def gap(environment: Environment, held: Contents, last: str) -> str:
+    """Return the first segment that the repository lacks between the newest backup and the `last` one; or nothing.
+
+    Where a restore has begun another branch since that backup there is nothing to compare.
+    """
+    begin = held.newest().segment
+    if last[:8] != begin[:8]:
+        return ""
+    numbers = range(int(begin[8:16] + begin[22:], 16), int(last[8:16] + last[22:], 16) + 1)
+    wanted = [f"{begin[:8]}{number >> 8:08X}{number & 255:08X}" for number in numbers]
+    found = set()
+    for directory in sorted({segment[:16] for segment in wanted}):
+        command = pgbackrest(environment, "repo-ls", f"{held.archive}/{directory}")
+        names = run(*command, doing="Listing the archived log").split()
+        found |= {name[:24] for name in names if name[24:25] == "-"}
+    return next((segment for segment in wanted if segment not in found), "")
 
 
 def due(environment: Environment, held: Contents, now: float) -> str:
