@@ -100,3 +100,33 @@ def test_the_repository_takes_no_more(small, account, harm, mend, reason):
     account(f"repository {harm.__name__.removeprefix('harm_')}", verdict)
     assert verdict["lost"] == 0
     small.do("drill")
+
+
+def test_a_log_that_waited_for_too_long_has_a_gap(small):
+    """More of it than may wait is dropped: check says so, a restore over the gap is refused, a backup leads past it."""
+    limit = "sed -i.kept 's/^archive-push-queue-max=.*/archive-push-queue-max=16MiB/'"
+    settings = "/etc/postdo/prod/secrets/backup/pgbackrest.conf"
+    since = small.now()
+    small.run(f"{limit} {settings}")
+    try:
+        harm_read_only(small)
+        try:
+            small.sql("CREATE TABLE much AS SELECT md5(n::text) FROM generate_series(1, 1000000) n")
+            log = f"docker logs --since {since:.0f} {DATABASE} 2>&1"
+            small.until(lambda: "dropped WAL file" in small.run(log), "log is dropped", 150)
+        finally:
+            mend_read_only(small)
+        # What comes next arrives: nothing is late any more.
+        small.do("mark after-the-gap")
+        assert "the log has a gap from" in small.refusal("check")
+        before = small.state()
+        result = small.play("restore", "-e", "restore_to=latest", *CONFIRMED)
+        assert result.code != 0
+        assert "The archived log is not whole" in result.said
+        assert small.state() == before
+        small.sql("DROP TABLE much")
+        small.do("backup")
+        small.do("drill")
+        small.well()
+    finally:
+        small.run(f"mv {settings}.kept {settings}")
