@@ -22,13 +22,17 @@ class Snapshot:
     moment: float
 
 
-def _restic(
-    environment: Environment, *arguments: str, media: str = "", write: bool = False
-) -> list:
-    """Return the command that runs restic as the uploads' owner, with `media` as their volume."""
-    mount = "" if write else ":ro"
-    volume = ["--volume", f"{media}:{_ROOT}{mount}"] if media else []
-    repository = ["--volume", f"{environment.repository}:/srv/backup"]
+def _restic(environment: Environment, *arguments: str, media: str = "", changes: str = "") -> list:
+    """Return the command that runs restic as the uploads' owner, with `media` as their volume.
+
+    `changes` says what it may write: nothing, the `repository`, or the `media`.
+    """
+
+    def mount(what: str, where: str) -> list[str]:
+        return ["--volume", f"{where}{'' if changes == what else ':ro'}"]
+
+    volume = mount("media", f"{media}:{_ROOT}") if media else []
+    repository = mount("repository", f"{environment.repository}:/srv/backup")
     return [
         *("docker", "run", "--rm", "--pull", "never", "--user", "18000:18000", "--read-only"),
         *("--tmpfs", "/tmp:mode=1777,size=64m", "--cap-drop", "ALL", "--log-driver", "none"),
@@ -79,13 +83,13 @@ def kept(environment: Environment) -> bool:
 
 def prepare(environment: Environment) -> list[str]:
     """Make the repository if there is none; return what had to be done."""
-    found = attempt(*_restic(environment, "cat", "config"))
+    found = attempt(*_restic(environment, "cat", "config", "--no-lock"))
     if found.returncode == 0:
         return []
     # 10: there is no repository. Anything else is a repository that must not be made again.
     if found.returncode != 10:
         raise Failure(f"Reading the media repository failed: {last_words(found)}")
-    run(*_restic(environment, "init"), doing="Making the media repository")
+    run(*_restic(environment, "init", changes="repository"), doing="Making the media repository")
     return ["media repository made"]
 
 
@@ -95,7 +99,7 @@ def back_up(environment: Environment) -> dict:
     Raises Failure, once, where there were some and now there is none: the volume may have been lost and made again.
     """
     arguments = ["backup", "--json", "--quiet", "--host", environment.prefix, _ROOT]
-    words = _restic(environment, *arguments, media=environment.media_volume)
+    words = _restic(environment, *arguments, media=environment.media_volume, changes="repository")
     told = run(*words, doing="The backup of the uploads").splitlines()
     summary = next(
         (line for line in map(json.loads, told) if line.get("message_type") == "summary"), None
@@ -122,7 +126,7 @@ def restore(environment: Environment, snapshot: Snapshot, volume: str) -> None:
     """Restore a snapshot into a volume, and verify every file there."""
     arguments = ["restore", "--no-lock", f"{snapshot.name}:{_ROOT}", "--target", _ROOT]
     arguments += ["--verify", "--quiet"]
-    words = _restic(environment, *arguments, media=volume, write=True)
+    words = _restic(environment, *arguments, media=volume, changes="media")
     words[2:2] = ["--name", _worker(volume)]
     run(*words, doing="Restoring the uploads")
 
@@ -147,8 +151,8 @@ def expire(environment: Environment) -> None:
         str(environment.keep_full),
     ]
     # What a killed one left locked is let go of after half an hour.
-    attempt(*_restic(environment, "unlock"))
-    words = _restic(environment, "forget", "--quiet", *rules, "--prune")
+    attempt(*_restic(environment, "unlock", changes="repository"))
+    words = _restic(environment, "forget", "--quiet", *rules, "--prune", changes="repository")
     run(*words, doing="Removing old snapshots of the uploads")
 
 
