@@ -41,7 +41,8 @@ FACTS = json.loads("""{
     "database": {"name": "app", "user": "app", "locale": "und"}, "media_volume": "",
     "repository": "backuptest-backup", "media_repository": [], "edge": "backuptest-edge",
     "copy_memory_mib": 512, "inspect_port": 5439, "recovery_point": 60, "alert_command": "",
-    "timers": ["backuptest-backup.timer"], "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
+    "overdue_hours": 3,
+    "drill_overdue_days": 8, "timers": ["backuptest-backup.timer"], "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
 }""")
 SUNDAY = datetime(2026, 11, 22, 2, tzinfo=UTC)  # the schedule's weekday and hour
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -220,6 +220,14 @@ class Copy:
             raise Failure(f"The restored database did not shut down cleanly: {self._reason()}")
         run("docker", "rm", self.container, doing="Removing the restored database's container")
 
+    def forget_log(self) -> None:
+        """Remove the log, which has what was replaced since; the server must have been stopped."""
+        run(
+            *self._container("--rm", "--name", self.worker, "--network", "none"),
+            *("--entrypoint", "pg_resetwal", self.environment.image, "-D", PGDATA),
+            doing="Removing the copy's log",
+        )
+
     # -- examining ----------------------------------------------------------------------------
 
     def fork(self) -> tuple[int, str]:

@@ -54,6 +54,8 @@ class Environment:
         self.keep_full: int = facts["keep_full"]
         self.keep_days: int = facts["keep_days"]
         self.alert_command: str = facts["alert_command"]
+        self.overdue: float = facts["overdue_hours"] * 3600
+        self.drill_overdue: float = facts["drill_overdue_days"] * 24 * 3600
         self.timers: list[str] = facts["timers"]
         self.container = f"{self.prefix}-db"
         self.web = f"{self.prefix}-web"

@@ -8,12 +8,8 @@ from pathlib import Path
 from . import record, repository
 from .environment import Environment, Failure, attempt, psql, when
 
-_HOUR = 3600
-_DAY = 24 * _HOUR
-# A backup is due each hour, a full one and a drill each week; so much later they are overdue.
-_OVERDUE = 3 * _HOUR
-_FULL_OVERDUE = 8 * _DAY
-_DRILL_OVERDUE = 8 * _DAY
+# A full backup is due each week; so many seconds later it is overdue.
+_FULL_OVERDUE = 8 * 24 * 3600
 # Seconds that a full segment of the log may wait, and may wait while sending fails.
 _LAG = 180
 _FAILING = 30
@@ -42,10 +38,12 @@ def examine(environment: Environment) -> dict:
         state["reach"] = repository.reach(environment, held)
         state["backups"] = [vars(backup) for backup in held.backups]
         newest, full = held.newest(), held.newest("full")
-        problems += _age(environment, "backup", newest and newest.stop, now, _OVERDUE)
+        problems += _age(environment, "backup", newest and newest.stop, now, environment.overdue)
         if newest:
-            problems += _age(environment, "full backup", full and full.stop, now, _FULL_OVERDUE)
-            problems += _age(environment, "drill", _drilled(environment, held), now, _DRILL_OVERDUE)
+            late = max(_FULL_OVERDUE, environment.overdue)
+            problems += _age(environment, "full backup", full and full.stop, now, late)
+            drilled = _drilled(environment, held)
+            problems += _age(environment, "drill", drilled, now, environment.drill_overdue)
             damaged = [str(backup) for backup in held.backups[-1:] if backup.damaged]
             problems += [f"the backup {backup} found damaged pages" for backup in damaged]
     except Failure as failure:

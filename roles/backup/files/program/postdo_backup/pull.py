@@ -34,10 +34,13 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
             if name != ours["name"]:
                 psql(copy.container, f'DROP DATABASE "{name}"')
         if sql:
-            script = f"BEGIN;\n{sql}\nCOMMIT;\nVACUUM FULL;\n"
+            # What the SQL replaced goes from the tables, and from the planner's statistics.
+            script = f"BEGIN;\n{sql}\nCOMMIT;\nVACUUM (FULL, ANALYZE);\n"
             psql(copy.container, script, ours["name"])
         counted = copy.counts()
         copy.stop()
+        if sql:
+            copy.forget_log()
         (kept,) = switch(
             environment, {environment.volume: copy.volume}, f"the data of {source.prefix}"
         )

@@ -95,9 +95,12 @@ def told(environment: Environment, kind: str):
     """Record and tell a failure of what happens inside; success is recorded by who knows more."""
     try:
         yield
-    except Exception as failure:
+    except BaseException as failure:
+        # An end by a signal (the host goes down) is recorded, and told by the next check.
+        problem = str(failure) if isinstance(failure, Exception) else "it was interrupted"
         # Told even where it can't be recorded, and whatever it is: silence would be the worst.
         with contextlib.suppress(OSError, Failure):
-            result(environment, kind, str(failure))
-        alert(environment, kind, f"the {kind} failed. {failure}")
+            result(environment, kind, problem)
+        if isinstance(failure, Exception):
+            alert(environment, kind, f"the {kind} failed. {problem}")
         raise
