@@ -16,6 +16,8 @@ VOLUME = "postdo-prod-db-data"
 CONFIRMED = ("-e", "restore_confirm=postdo-prod")
 # Where the engine keeps the repository that is a volume.
 REPOSITORY = "/var/lib/docker/volumes/postdo-prod-backup/_data/database"
+MEDIA = "/var/lib/docker/volumes/postdo-prod-backup/_data/media"
+UPLOADS = "/var/lib/docker/volumes/postdo-prod-media/_data"
 
 
 class Machine(Host):

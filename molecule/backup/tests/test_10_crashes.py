@@ -7,6 +7,9 @@ from machines import DATABASE
 
 def test_a_killed_server_is_started_again(host, account):
     """PostgreSQL's first process is killed six times; each time the engine starts it again."""
+    # Nothing of what follows could tell: the machine's own memory survives it.
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        assert host.sql(f"SHOW {setting}") == "on"
     seconds = []
     with host.writing("server") as ledger:
         for _ in range(6):

@@ -93,6 +93,26 @@ def test_to_a_moment_that_an_earlier_restore_had_left_behind(host):
     assert rows(host) == "1st 2nd 3rd"
 
 
+def test_to_before_a_migration_only_if_it_is_accepted(host):
+    """The release that serves would meet a database that it does not know."""
+    host.sql("CREATE TABLE lacking AS SELECT * FROM django_migrations ORDER BY id DESC LIMIT 1")
+    host.sql("DELETE FROM django_migrations WHERE id IN (SELECT id FROM lacking)")
+    time.sleep(1)
+    moment = host.sql("SELECT clock_timestamp()")
+    time.sleep(1)
+    back = "INSERT INTO django_migrations SELECT * FROM lacking"
+    host.sql(back)
+    before = host.state()
+    result = host.play("restore", "-e", f"restore_to='{moment}'", *CONFIRMED)
+    assert result.code != 0
+    assert "needs migrations which the database did not have then: " in result.said
+    assert host.state() == before
+    host.restore(moment, "-e", "restore_unapplied=accept")
+    assert host.sql("SELECT count(*) FROM django_migrations JOIN lacking USING (id)") == "0"
+    host.sql(back)
+    host.well()
+
+
 def test_a_look_beside_the_database_changes_nothing(host):
     """The copy answers on its own, until it is ended."""
     insert(host, "1st")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from hosts import wait_until
-from machines import DATABASE, REPOSITORY
+from machines import DATABASE, MEDIA, REPOSITORY, UPLOADS, VOLUME
 
 BUNDLE = REPOSITORY + "/backup/main/{label}/bundle/1"
 MANIFESTS = REPOSITORY + "/backup/main/{label}/backup.manifest*"
@@ -92,6 +92,75 @@ def test_damage_is_found_and_nothing_is_made_from_it(host, segment, files, harm)
             "damaged|invalid|checksum|missing|could not be read|can't be read|failed|did not start",
             said,
         )
+
+
+@pytest.fixture
+def forgetful(host):
+    """Keep one full backup, and no other for its age."""
+    facts = "/etc/postdo/prod/backup.json"
+    host.run(f'sed -i.kept \'s/"keep_days": 1/"keep_days": 0/\' {facts}')
+    yield
+    host.run(f"mv {facts}.kept {facts}")
+
+
+def test_the_old_stay_while_the_newest_is_broken(host, forgetful):
+    """Only a newest one that was restored lets others go."""
+    for _ in range(2):
+        host.do("backup --type=full")
+    before = host.backups()
+    with damaged(host, BUNDLE, flipped(0.5)):
+        host.refusal("drill")
+        assert host.backups() == before
+    host.do("drill")
+    assert [backup["label"] for backup in host.backups()] == [before[-1]["label"]]
+
+
+def test_damage_in_an_older_backup_is_found(host):
+    """The drill reads the whole repository; the newest backup itself is good."""
+    older = host.backups()[-1]["label"]
+    host.do("backup --type=full")
+    with damaged(host, BUNDLE.replace("{label}", older), flipped(0.5)):
+        assert "in the repository: " in host.refusal("drill")
+    host.do("drill")
+
+
+def test_damage_in_the_uploads_is_found(host):
+    """A snapshot that can't be restored fails the drill."""
+    upload = f"{UPLOADS}/noise"
+    host.run(f"head -c 300000 /dev/urandom > {upload} && chown 18000:18000 {upload}")
+    host.do("backup")
+    packs = f"{MEDIA}/data/*/*"
+    largest = host.run(f"ls -S {packs} | head -n 1")
+    with damaged(host, largest, flipped(0.5)):
+        assert "Restoring the uploads failed" in host.refusal("drill")
+    host.do("drill")
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ("btree", "pg_amcheck found damage"),
+        # Which pg_amcheck doesn't read.
+        ("hash", "Pages of the restored database are damaged"),
+    ],
+)
+def test_damage_in_the_database_itself_is_found(host, index, says):
+    """By the next backup, and by the drill, which reads every page; here in an index that nobody uses."""
+    host.sql("CREATE TABLE harmed AS SELECT g AS n FROM generate_series(1, 10000) g")
+    host.sql(f"CREATE INDEX harmed_n ON harmed USING {index} (n); CHECKPOINT")
+    file = host.sql("SELECT pg_relation_filepath('harmed_n')")
+    path = f"/var/lib/docker/volumes/{VOLUME}/_data/pgdata/{file}"
+    host.run(f"docker stop {DATABASE}")
+    host.run(f"file={path}; {flipped(0.5)}")
+    host.run(f"docker start {DATABASE}")
+    host.wait_for(DATABASE)
+    assert "found damaged pages" in host.refusal("backup --type=full")
+    assert "found damaged pages" in host.refusal("check")
+    assert says in host.refusal("drill")
+    host.sql("DROP TABLE harmed")
+    host.do("backup --type=full")
+    host.do("drill")
+    host.well()
 
 
 def test_the_operator_is_told_and_afterwards_all_is_well(host, segment):

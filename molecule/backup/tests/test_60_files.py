@@ -5,9 +5,8 @@ import re
 
 import pytest
 from hosts import PAGES
-from machines import DATABASE
+from machines import DATABASE, UPLOADS
 
-UPLOADS = "/var/lib/docker/volumes/postdo-prod-media/_data"
 DUMP = "/root/app.dump"
 
 # All that an onlooker could see, again and again while something runs.

@@ -54,9 +54,9 @@ def main() -> int:
     operation(_restore_uploads, ("--to", {"required": True}))
     operation(_inspect, ("--to", {"required": True}))
     operation(_inspect_end)
-    operation(_pull, ("--source", {"type": Path, "required": True}), ("--sql", {"type": Path}))
+    operation(_pull, ("--source", {"type": Path, "required": True}), ("--sql", yes))
     operation(_dump, ("path", {"type": Path}))
-    operation(_load, ("path", {"type": Path}), ("--sql", {"type": Path}))
+    operation(_load, ("path", {"type": Path}), ("--sql", yes))
     asked = parser.parse_args()
     # To be ended is to clean up.
     for kind in (signal.SIGTERM, signal.SIGHUP):
@@ -225,7 +225,7 @@ def _inspect_end(environment: Environment, asked: argparse.Namespace) -> None:
 
 def _pull(environment: Environment, asked: argparse.Namespace) -> None:
     """put another environment's newest backup in the place of this one's data"""
-    sql = pull.read_sql(asked.sql) if asked.sql else ""
+    sql = pull.read_sql() if asked.sql else ""
     if not asked.source.exists():
         raise Failure(
             f"pull_from names an environment that is not on this host ({asked.source} is missing). Dump it "
@@ -244,7 +244,7 @@ def _dump(environment: Environment, asked: argparse.Namespace) -> None:
 
 def _load(environment: Environment, asked: argparse.Namespace) -> None:
     """load a dump into a new database and put it in the place of the old one"""
-    sql = pull.read_sql(asked.sql) if asked.sql else ""
+    sql = pull.read_sql() if asked.sql else ""
     with environment.lock("copy"):
         old = transfer.load(environment, asked.path, sql)
     print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
 from . import copies, repository
 from .copies import Copy
@@ -35,7 +35,7 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
                 psql(copy.container, f'DROP DATABASE "{name}"')
         if sql:
             # What the SQL replaced goes from the tables, and from the planner's statistics.
-            script = f"BEGIN;\n{sql}\nCOMMIT;\nVACUUM (FULL, ANALYZE);\n"
+            script = f"BEGIN;\n{sql}\n;\nCOMMIT;\nVACUUM (FULL, ANALYZE);\n"
             psql(copy.container, script, ours["name"])
         counted = copy.counts()
         copy.stop()
@@ -51,12 +51,9 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
     )
 
 
-def read_sql(path: Path) -> str:
-    """Return the text of an SQL file; raises Failure if it is not there or empty."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure(f"pull_sql is {path}, which can't be read: {error.strerror}.") from None
+def read_sql() -> str:
+    """Return the SQL on the standard input; raises Failure if there is none."""
+    text = sys.stdin.read()
     if not text.strip():
-        raise Failure(f"pull_sql is {path}, which is empty: nothing would be anonymised.")
+        raise Failure("The file of SQL is empty. Nothing was changed.")
     return text
