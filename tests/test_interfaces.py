@@ -12,7 +12,12 @@ ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is
 INVENTORY_FILES = sorted(REPOSITORY.glob("inventories/*/group_vars/all/*.yml"))
 LOCKS = sorted(
     path.relative_to(REPOSITORY)
-    for pattern in ("*requirements*.txt", "app/*requirements*.txt", "roles/**/*requirements*.txt")
+    for pattern in (
+        "*requirements*.txt",
+        "app/*requirements*.txt",
+        "roles/**/*requirements*.txt",
+        "molecule/*/*requirements*.txt",
+    )
     for path in REPOSITORY.glob(pattern)
 )
 
