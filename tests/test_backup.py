@@ -72,15 +72,12 @@ def backup(type_, start, minutes=1):
     """Return a backup as the repository would list it."""
     times = [moment.timestamp() for moment in (start, start + timedelta(minutes=minutes))]
     label = f"{start:%Y%m%d-%H%M%S}{type_[0].upper()}"
-    return repository.Backup(
-        label, type_, *times, size=10, stored=5, damaged=False, segment="0" * 24
-    )
+    where = {"segment": "0" * 24, "archive": "archive/main/17-1", "system": 1}
+    return repository.Backup(label, type_, *times, size=10, stored=5, damaged=False, **where)
 
 
 def contents(*backups, **noted):
-    return repository.Contents(
-        list(backups), "0" * 24, archive="archive/main/17-1", system=1, noted=noted
-    )
+    return repository.Contents(list(backups), "0" * 24, system=1, noted=noted)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +172,7 @@ def held(environment, monkeypatch):
     """Give the environment three backups and a named moment, two days ago; return what is held."""
     made = [backup(FULL, SUNDAY), backup(DIFF, SUNDAY + DAY), backup(INCR, SUNDAY + DAY + HOUR)]
     monkeypatch.setattr(time, "time", lambda: (SUNDAY + 2 * DAY).timestamp())
+    monkeypatch.setattr(repository, "note", lambda *_: None)
     record.write(environment, points={"before-1.2": [(SUNDAY + DAY).timestamp() + 90, "own"]})
     return contents(*made)
 
@@ -249,9 +247,10 @@ def test_a_restore_that_was_killed_before_its_exchange_is_forgotten(environment,
     """The database is still on the branch that the record says was left."""
     held = contents()
     monkeypatch.setattr(repository, "system", lambda _: held.system)
-    for live, entries in (("00000002", 1), ("00000001", 0)):
+    monkeypatch.setattr(repository, "note", lambda *_: None)
+    for live, entries in (("00000004", 1), ("00000003", 0), ("00000001", 0)):
         record.write(environment, restores=[])
-        timelines.begin(environment, held, to=1, left=1, timeline=2)
+        timelines.begin(environment, held, to=1, left=1, timeline=4)
         monkeypatch.setattr(timelines, "psql", lambda *_, live=live: live)
         timelines.reconcile(environment, held)
         assert len(record.read(environment)["restores"]) == entries
@@ -266,6 +265,7 @@ def listed(label, **further):
         "timestamp": {"start": 1, "stop": 2},
         "info": {"size": 1, "repository": {"delta": 1}},
         "archive": {"start": "0" * 24},
+        "database": {"id": 1},
         **further,
     }
 
@@ -284,40 +284,45 @@ def listed(label, **further):
 def test_what_the_newest_backup_bears(environment, monkeypatch, newest, noted):
     backups = [listed("1", annotation={"postdo": '{"restores": []}'}), listed("2", **newest)]
     status = {"code": 0, "message": "ok"}
-    stanza = {"status": status, "backup": backups, "db": [{"system-id": 1}], "archive": []}
+    stanza = {"status": status, "backup": backups, "db": [{"id": 1, "system-id": 1}], "archive": []}
     monkeypatch.setattr(repository, "run", lambda *_, **__: json.dumps([stanza]))
     assert repository.contents(environment).noted == noted
 
 
+def name(number):
+    """Return the name of a segment of the second branch."""
+    return f"{2:08X}{number >> 8:08X}{number & 255:08X}"
+
+
 @pytest.mark.parametrize(
-    ("dropped", "last", "gap"),
+    ("dropped", "gap"),
     [
-        ((), 0x102, ""),
-        ((0xFE,), 0x102, f"{2:08X}{0:08X}{0xFE:08X}"),
+        ([], ""),
+        ([name(0xFE)], name(0xFE)),
         (
-            (0x101, 0x102),
-            0x102,
-            f"{2:08X}{1:08X}{1:08X}",
-        ),  # the last ones, which the server thinks are there
-        ((0xFC,), 0x102, ""),  # the backup begins with the next one
+            [name(0x101), name(0x102)],
+            name(0x101),
+        ),  # the last ones: the server thinks they are there
+        ([name(0xFC)], ""),  # the backup begins with the next one
+        (["00000002.history"], "00000002.history"),
     ],
 )
-def test_a_gap_in_the_log(environment, monkeypatch, dropped, last, gap):
+def test_a_gap_in_the_log(environment, monkeypatch, dropped, gap):
     """The newest backup begins with segment FD of the second branch; the log goes on in another directory."""
-
-    def name(number):
-        return f"{2:08X}{number >> 8:08X}{number & 255:08X}"
-
-    there = [f"{name(n)}-{'a' * 40}.lz4" for n in range(0xF0, last + 1) if n not in dropped]
-    there += [f"{name(0xFE)}.00000028.backup"]
-    monkeypatch.setattr(
-        repository,
-        "run",
-        lambda *words, **_: "\n".join(one for one in there if words[-1].endswith(one[:16])),
-    )
+    there = {name(n): f"{name(n)}-{'a' * 40}.lz4" for n in range(0xF0, 0x103)}
+    there["00000002.history"] = "00000002.history"
+    for one in dropped:
+        # A backup's own file, and what is not whole, are none of the log.
+        there[one] = f"{one}.00000028.backup\n{there[one]}.pgbackrest.tmp"
+    monkeypatch.setattr(repository, "run", lambda *words, **_: "\n".join(there.values()))
     held = contents(replace(backup(FULL, SUNDAY), segment=name(0xFD)))
-    assert repository.gap(environment, held, name(last)) == gap
-    assert repository.gap(environment, held, f"{3:08X}{0:016X}") == ""
+    assert repository.gap(environment, held, name(0x102)) == gap
+    # What an undone restore left on another branch changes nothing, nor does a file that is no segment.
+    later = replace(held, archived=f"{3:08X}{0:016X}")
+    assert repository.gap(environment, later, name(0x102)) == gap
+    assert repository.gap(environment, held, "00000003.history") == ""
+    # Of a database that was there before, nothing is wanted.
+    assert repository.gap(environment, replace(held, system=2), name(0x102)) == ""
 
 
 @pytest.mark.parametrize("name", ["", "it's", "a b", "-a", "latest", "20261122-020000F", "a" * 64])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -100,14 +101,17 @@ def _make(environment: Environment, type_: str) -> str:
         if not running(environment.container):
             raise Failure(f"{environment.container} does not run; start it: {environment.call}")
         held = repository.contents(environment)
+        timelines.reconcile(environment, held)
         if type_ == "auto":
             type_ = repository.due(environment, held, time.time())
         begun = time.monotonic()
         try:
-            made = repository.back_up(environment, type_, timelines.known(environment, held))
+            made = repository.back_up(environment, type_, timelines.to_note(environment, held))
         except Failure as failure:
             # A backup waits for its log in vain where the stream is broken: that is the reason.
-            raise Failure("\n".join([str(failure), *health.stream(environment)])) from None
+            with contextlib.suppress(Failure):
+                failure = Failure("\n".join([str(failure), *health.stream(environment)]))
+            raise failure from None
         said = [repository.describe(made)]
         if made.type == "full":
             system = repository.system(environment)
@@ -208,6 +212,8 @@ def _restore_uploads(environment: Environment, asked: argparse.Namespace) -> Non
     _require(environment)
     with environment.lock("copy"), environment.lock("backup", wait=600):
         print(restore.restore_uploads(environment, asked.to))
+        uploads = media.back_up(environment)
+        print(f"A snapshot of them was taken: {size(uploads['added'])} stored.")
 
 
 def _inspect(environment: Environment, asked: argparse.Namespace) -> None:

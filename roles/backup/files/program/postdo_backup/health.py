@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from . import record, repository
+from .copies import PGDATA
 from .environment import Environment, Failure, attempt, psql, when
 
 # A full backup is due each week; so many seconds later it is overdue.
@@ -33,8 +34,10 @@ def examine(environment: Environment) -> dict:
         return state
     try:
         problems += _idle(environment)
-        problems += stream(environment)
+        late, archived = _waiting(environment)
+        problems += late
         held = repository.contents(environment)
+        problems += [] if late else _gap(environment, held, archived)
         state["reach"] = repository.reach(environment, held)
         state["backups"] = [vars(backup) for backup in held.backups]
         newest, full = held.newest(), held.newest("full")
@@ -58,17 +61,27 @@ def examine(environment: Environment) -> dict:
 
 def stream(environment: Environment) -> list[str]:
     """Return what is wrong with the stream of the log into the repository."""
-    # Asked before the repository is, so that what is sent in between is no gap.
+    late, archived = _waiting(environment)
+    return late or _gap(environment, repository.contents(environment), archived)
+
+
+def _waiting(environment: Environment) -> tuple[list[str], str]:
+    """Return whether the log is late, in words, and what the server says that it has sent last."""
     failing, archived, waiting = psql(environment.container, _ARCHIVER).split("|")
     log = f"docker logs {environment.container}"
-    if float(waiting) > (_FAILING if failing == "t" else _LAG):
-        return [f"the log does not reach the repository; is it full, read-only or away? {log}"]
-    held = repository.contents(environment)
-    if not held.backups:
-        return []
-    # What was dropped counts as sent with the server, whose last file may also be none of the log's segments.
-    last = max(archived if len(archived) == 24 else "", held.archived)
-    first = repository.gap(environment, held, last)
+    late = float(waiting) > (_FAILING if failing == "t" else _LAG)
+    words = f"the log does not reach the repository; is it full, read-only or away? {log}"
+    return [words] if late else [], archived
+
+
+def _gap(environment: Environment, held: repository.Contents, archived: str) -> list[str]:
+    """Return in words what the repository lacks of the log; the server must have been asked before it."""
+    first = repository.gap(environment, held, archived) if held.backups else ""
+    if first.endswith(".history"):
+        push = f"docker exec {environment.container} pgbackrest --stanza=main archive-push {PGDATA}/pg_wal/{first}"
+        return [
+            f"the log lacks {first}, without which nothing after the last restore is found: {push}"
+        ]
     lead = f"the log has a gap from {first} on, dropped while it waited, and no backup since"
     return [f"{lead}: {environment.call} backup"] if first else []
 

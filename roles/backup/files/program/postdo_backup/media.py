@@ -73,7 +73,7 @@ def kept(environment: Environment) -> bool:
     """
     volume = environment.media_volume
     there = bool(volume) and inspect("volume", volume) is not None
-    if volume and not there and "uploads" in record.read(environment):
+    if volume and not there and record.read(environment).get("uploads"):
         raise Failure(
             f"The volume of the uploads, {volume}, is gone. Restore it: {environment.call} restore "
             f"-e restore_only=uploads -e restore_to=latest -e restore_confirm={environment.prefix}"
@@ -109,7 +109,7 @@ def back_up(environment: Environment) -> dict:
     before = record.read(environment).get("uploads")
     files = summary["total_files_processed"]
     record.write(environment, uploads={"files": files, "at": time.time()})
-    if before and before["files"] and not files:
+    if isinstance(before, dict) and before["files"] and not files:
         raise Failure(
             f"The backup before had {before['files']} uploads, and now there is none. If they were not meant "
             f'to go: {environment.call} restore -e restore_only=uploads -e restore_to="{when(before["at"])}" '
@@ -120,6 +120,12 @@ def back_up(environment: Environment) -> dict:
         "size": summary["total_bytes_processed"],
         "added": summary["data_added"],
     }
+
+
+def known_good(environment: Environment, moment: float) -> None:
+    """Record that the uploads are those of a moment now: that there may be fewer is what was asked for."""
+    files = count(environment.media_volume)
+    record.write(environment, uploads={"files": files, "at": moment})
 
 
 def restore(environment: Environment, snapshot: Snapshot, volume: str) -> None:

@@ -38,7 +38,8 @@ def prepare(environment: Environment, *, anew: bool) -> dict:
         return {"changed": False, "actions": [], "first": False, "problem": str(failure)}
     record.write(environment, ready=identity(environment, system), key=key)
     if done:
-        record.write(environment, begun=None)
+        # What was there before is no longer compared with.
+        record.write(environment, begun=None, uploads=None)
     begun = record.read(environment).get("begun") == identity(environment, system)
     return {"changed": bool(done), "actions": done, "first": not begun, "problem": ""}
 

@@ -27,8 +27,11 @@ class Backup:
     size: int
     stored: int
     damaged: bool
-    # The segment of the log with which recovery from it begins.
+    # The segment of the log with which recovery from it begins, and where the repository has it.
     segment: str
+    archive: str
+    # What tells the database that it is of from one that was there before.
+    system: int
 
     @property
     def branch(self) -> int:
@@ -41,11 +44,10 @@ class Backup:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the repository holds: its backups, oldest first, the last segment of the log, and where that is."""
+    """What the repository holds: its backups, oldest first, and the last segment of the log."""
 
     backups: list[Backup]
     archived: str
-    archive: str
     system: int | None
     # What the record said when the newest backup was made, for a host that has no record.
     noted: dict
@@ -60,12 +62,12 @@ def pgbackrest(environment: Environment, *arguments: str) -> list[str]:
     return ["docker", "exec", environment.container, "pgbackrest", "--stanza=main", *arguments]
 
 
-def aside(environment: Environment, *arguments: str) -> list[str]:
-    """Return the command that runs pgBackRest without the database, the repository read-only."""
+def aside(environment: Environment, *arguments: str, writable: bool = False) -> list[str]:
+    """Return the command that runs pgBackRest without the database, the repository read-only or not."""
     return [
         *("docker", "run", "--rm", "--pull", "never", "--network", environment.repository_network),
         *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--log-driver", "none"),
-        *environment.repository_mount(writable=False),
+        *environment.repository_mount(writable=writable),
         *("--entrypoint", "pgbackrest", environment.image, "--stanza=main", *arguments),
     ]
 
@@ -94,6 +96,10 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
         messages = [item["status"]["message"] for item in stanzas[0].get("repo", [])]
         told = [message.splitlines()[0] for message in messages if message]
         raise Failure(f"The backup repository can't be read: {' '.join(told) or status['message']}")
+    # After a new beginning there are several; the last is the one that runs.
+    databases = {item["id"]: item["system-id"] for stanza in stanzas for item in stanza["db"]}
+    listed = [item for stanza in stanzas for item in stanza["archive"]]
+    archives = {item["database"]["id"]: f"archive/main/{item['id']}" for item in listed}
     backups = [
         Backup(
             label=item["label"],
@@ -104,17 +110,17 @@ def contents(environment: Environment, *, live: bool = True) -> Contents:
             stored=item["info"]["repository"]["delta"],
             damaged=item["error"],
             segment=item["archive"]["start"],
+            archive=archives.get(item["database"]["id"], ""),
+            system=databases[item["database"]["id"]],
         )
         for stanza in stanzas
         for item in stanza["backup"]
     ]
-    databases = [item for stanza in stanzas for item in stanza["db"]]
-    archives = [item for stanza in stanzas for item in stanza["archive"]]
+    system = next(reversed(databases.values()), None)
     return Contents(
         backups=backups,
-        archived=(archives[-1]["max"] or "") if archives else "",
-        archive=f"archive/main/{archives[-1]['id']}" if archives else "",
-        system=databases[-1]["system-id"] if databases else None,
+        archived=(listed[-1]["max"] or "") if listed else "",
+        system=system,
         noted=_noted([item for stanza in stanzas for item in stanza["backup"]]),
     )
 
@@ -128,29 +134,57 @@ def _noted(listed: list[dict]) -> dict:
     return {}
 
 
-def last_segment(environment: Environment, branch: int) -> str:
-    """Return the name of the last segment that the repository has of a branch of the log."""
-    listing = ["repo-ls", "--recurse", f"--filter=/{branch:08X}[0-9A-F]{{16}}-", "archive/main"]
+def last_segment(environment: Environment, base: Backup, branch: int) -> str:
+    """Return the name of the last segment that the repository has of a branch of a backup's database."""
+    listing = ["repo-ls", "--recurse", f"--filter=/{branch:08X}[0-9A-F]{{16}}-", base.archive]
     names = run(*aside(environment, *listing), doing="Listing the archived log").splitlines()
-    return max((name.rpartition("/")[2][:24] for name in names), default="")
+    return max((_segment(name.rpartition("/")[2]) for name in names), default="")
 
 
-def gap(environment: Environment, held: Contents, last: str) -> str:
-    """Return the first segment that the repository lacks between the newest backup and the `last` one; or nothing.
+def gap(environment: Environment, held: Contents, archived: str) -> str:
+    """Return the first file of the log that the repository lacks since the newest backup; or nothing.
 
-    Where a restore has begun another branch since that backup there is nothing to compare.
+    `archived` is what the server says it has sent last. Where a restore or a new beginning came after that
+    backup there is nothing to compare.
     """
-    begin = held.newest().segment
-    if last[:8] != begin[:8]:
+    newest = held.newest()
+    begin = newest.segment
+    last = max((one for one in (archived, held.archived) if one[:8] == begin[:8]), default="")
+    if newest.system != held.system or len(last) != len(begin):
         return ""
     numbers = range(int(begin[8:16] + begin[22:], 16), int(last[8:16] + last[22:], 16) + 1)
     wanted = [f"{begin[:8]}{number >> 8:08X}{number & 255:08X}" for number in numbers]
     found = set()
     for directory in sorted({segment[:16] for segment in wanted}):
-        command = pgbackrest(environment, "repo-ls", f"{held.archive}/{directory}")
-        names = run(*command, doing="Listing the archived log").split()
-        found |= {name[:24] for name in names if name[24:25] == "-"}
-    return next((segment for segment in wanted if segment not in found), "")
+        found |= {_segment(name) for name in _files(environment, f"{newest.archive}/{directory}")}
+    # By its history a branch is found.
+    if newest.branch > 1:
+        wanted.insert(0, f"{begin[:8]}.history")
+        found |= set(_files(environment, newest.archive))
+    return next((name for name in wanted if name not in found), "")
+
+
+def _files(environment: Environment, directory: str) -> list[str]:
+    """Return the names in a directory of the repository."""
+    command = pgbackrest(environment, "repo-ls", directory)
+    return run(*command, doing="Listing the archived log").split()
+
+
+def _segment(name: str) -> str:
+    """Return the segment that a file of the archive holds; nothing if it is another, or not whole."""
+    return name[:24] if name[24:25] == "-" and not name.endswith(".tmp") else ""
+
+
+def note(environment: Environment, held: Contents, text: dict) -> None:
+    """Let the newest backup bear a note; a repository that can't be written keeps the one it has."""
+    if newest := held.newest():
+        words = [f"--set={newest.label}", _annotation(text)]
+        attempt(*aside(environment, "annotate", *words, writable=True))
+
+
+def _annotation(text: dict) -> str:
+    """Return pgBackRest's option for a note."""
+    return f"--annotation={_NOTE}={json.dumps(text)}"
 
 
 def due(environment: Environment, held: Contents, now: float) -> str:
@@ -169,10 +203,9 @@ def due(environment: Environment, held: Contents, now: float) -> str:
     return "diff" if diff.start < night.timestamp() else "incr"
 
 
-def back_up(environment: Environment, type_: str, note: dict) -> Backup:
-    """Make a backup that bears a note, and return it; raises Failure, also where it found damaged pages."""
-    annotation = f"--annotation={_NOTE}={json.dumps(note)}"
-    command = pgbackrest(environment, f"--type={type_}", annotation, "backup")
+def back_up(environment: Environment, type_: str, text: dict) -> Backup:
+    """Make a backup that bears a text as its note, and return it; raises Failure, also where it found damaged pages."""
+    command = pgbackrest(environment, f"--type={type_}", _annotation(text), "backup")
     run(*command, doing=f"The {type_} backup")
     made = contents(environment).newest()
     if made.damaged:

@@ -6,13 +6,13 @@ import contextlib
 import time
 from dataclasses import replace
 
-from . import copies, media, record, repository, timelines
+from . import copies, media, repository, timelines
 from .copies import Copy, Target
 from .drill import Watch, examine
 from .environment import Environment, Failure, inspect, stamp
-from .repository import Contents
+from .repository import Backup, Contents
 from .switch import switch
-from .targets import choose
+from .targets import choose, moment_of
 
 
 def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accepted: bool) -> str:
@@ -33,7 +33,7 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
     target = _hasten(environment, held, target)
     watch = Watch()
     with Copy(environment, "restoring", archiving=True) as copy:
-        _recover(environment, copy, target, watch)
+        _recover(environment, copy, base, target, watch)
         (left, _), begun = copy.fork(), copy.timeline()
         counted = examine(copy, watch)
         with watch.step("Django"):
@@ -56,8 +56,10 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
                 with watch.step("switch"):
                     kept = switch(environment, places, to)
             except BaseException:
-                timelines.withdraw(environment)
+                timelines.withdraw(environment, held)
                 raise
+            if uploads:
+                media.known_good(environment, snapshots[-1].moment)
         finally:
             media.remove(media.copy_of(environment))
     rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
@@ -71,36 +73,33 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
 
 def restore_uploads(environment: Environment, to: str) -> str:
     """Restore the uploads alone; return what was done, for a person. The database goes on as it is."""
-    _, _, moment = choose(environment, _read(environment), to)
+    moment = time.time() if to == "latest" else moment_of(to)
+    if moment is None:
+        # A name is known with the database's backups.
+        _, _, moment = choose(environment, _read(environment), to)
     snapshots = _snapshots(environment, moment)
     copies.room(environment, sum(media.size_of(environment, one) for one in snapshots))
     volume = environment.media_volume
     copies.make_volume(environment, volume)
     copies.place(volume)
     try:
-        files = _fill(environment, snapshots)
+        _fill(environment, snapshots)
         (kept,) = switch(environment, {volume: media.copy_of(environment)}, to)
     finally:
         media.remove(media.copy_of(environment))
+    media.known_good(environment, snapshots[-1].moment)
     return (
-        f"The uploads of {environment.prefix} were restored to {to}: {files} files. Those of before are kept "
-        f"in {kept}. When you are sure: docker volume rm {kept}"
+        f"The uploads of {environment.prefix} were restored to {to}: {media.count(volume)} files. Those of "
+        f"before are kept in {kept}. When you are sure: docker volume rm {kept}"
     )
 
 
-def _fill(environment: Environment, snapshots: list[media.Snapshot]) -> int:
-    """Restore snapshots, one over the other, into the volume that will take the uploads' place.
-
-    Returns how many files they have.
-    """
+def _fill(environment: Environment, snapshots: list[media.Snapshot]) -> None:
+    """Restore snapshots, one over the other, into the volume that will take the uploads' place."""
     volume = media.copy_of(environment)
     media.scratch(environment, volume)
     for snapshot in snapshots:
         media.restore(environment, snapshot, volume)
-    files = media.count(volume)
-    # That there may be fewer now is what was asked for.
-    record.write(environment, uploads={"files": files, "at": time.time()})
-    return files
 
 
 def _read(environment: Environment) -> Contents:
@@ -126,7 +125,7 @@ def _snapshots(environment: Environment, moment: float) -> list[media.Snapshot]:
     over the other, nothing is missing.
     """
     if not environment.media_volume:
-        raise Failure("restore_uploads is true, but no uploads are kept here. Nothing was changed.")
+        raise Failure("No uploads are kept here. Nothing was changed.")
     found = media.snapshots(environment)
     if not found:
         raise Failure("The media repository holds no backup. Nothing was changed.")
@@ -159,7 +158,7 @@ def _hasten(environment: Environment, held: Contents, target: Target) -> Target:
 
 
 def _recover(
-    environment: Environment, copy: Copy, target: Target, watch: Watch, **how: int
+    environment: Environment, copy: Copy, base: Backup, target: Target, watch: Watch, **how: int
 ) -> None:
     """Fill a copy and start it where the target is; raises Failure where the log is not whole."""
     with watch.step("files"):
@@ -173,14 +172,14 @@ def _recover(
         # Nothing was committed there after that moment, so the end of the log is what is wanted.
         copy.destroy()
         latest = Target("latest", target.backup, timeline=target.timeline)
-        _recover(environment, copy, latest, watch, **how)
+        _recover(environment, copy, base, latest, watch, **how)
     if target.kind == "latest":
-        _require_whole_log(environment, copy, target.timeline)
+        _require_whole_log(environment, copy, base, target.timeline)
 
 
-def _require_whole_log(environment: Environment, copy: Copy, branch: str) -> None:
+def _require_whole_log(environment: Environment, copy: Copy, base: Backup, branch: str) -> None:
     """Raise Failure unless recovery came to a branch's end: a gap ends it early and silently."""
-    last = repository.last_segment(environment, int(branch))
+    last = repository.last_segment(environment, base, int(branch))
     _, ended = copy.fork()
     if ended < last[8:]:
         raise Failure(
@@ -198,7 +197,7 @@ def look(environment: Environment, to: str) -> str:
     copy.destroy()
     try:
         target = _hasten(environment, held, target)
-        _recover(environment, copy, target, Watch(), port=environment.inspect_port)
+        _recover(environment, copy, base, target, Watch(), port=environment.inspect_port)
         copy.prepare()
     except Failure:
         copy.destroy()

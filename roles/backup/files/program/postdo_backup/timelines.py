@@ -14,6 +14,8 @@ from . import record, repository
 from .environment import Environment, psql
 from .repository import Backup, Contents
 
+_NOTED_POINTS = 20
+
 
 def begin(environment: Environment, held: Contents, *, to: float, left: int, timeline: int) -> None:
     """Record that a restore to a moment leaves one branch and begins another just now.
@@ -22,11 +24,20 @@ def begin(environment: Environment, held: Contents, *, to: float, left: int, tim
     """
     entry = {"system": held.system, "at": time.time(), "to": to, "left": left, "timeline": timeline}
     record.write(environment, restores=[*known(environment, held)["restores"], entry])
+    repository.note(environment, held, to_note(environment, held))
 
 
-def withdraw(environment: Environment) -> None:
+def withdraw(environment: Environment, held: Contents) -> None:
     """Take the last entry back: that restore was undone before anybody used it."""
     record.write(environment, restores=record.read(environment).get("restores", [])[:-1])
+    repository.note(environment, held, to_note(environment, held))
+
+
+def to_note(environment: Environment, held: Contents) -> dict:
+    """Return what a backup is to bear: it is kept with each, so of the named moments only the newest."""
+    found = known(environment, held)
+    points = sorted(found["points"].items(), key=lambda item: item[1][0])
+    return {**found, "points": dict(points[-_NOTED_POINTS:])}
 
 
 def known(environment: Environment, held: Contents) -> dict:
@@ -42,16 +53,17 @@ def known(environment: Environment, held: Contents) -> dict:
 
 
 def reconcile(environment: Environment, held: Contents) -> None:
-    """Withdraw the last entry if the database that runs is still on the branch it says was left.
+    """Withdraw the last entry if the database that runs is on an older branch than it says was begun.
 
     So it is after a restore that was killed between the entry and the exchange.
     """
-    restores = record.read(environment).get("restores") and _restores(environment, held)
+    restores = (
+        _restores(environment, held, held.system) if "restores" in record.read(environment) else []
+    )
     if restores and repository.system(environment) == held.system:
         query = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
-        live = int(psql(environment.container, query), 16)
-        if live == restores[-1]["left"] != restores[-1]["timeline"]:
-            withdraw(environment)
+        if int(psql(environment.container, query), 16) < restores[-1]["timeline"]:
+            withdraw(environment, held)
 
 
 def live_at(environment: Environment, held: Contents, moment: float, base: Backup) -> str:
@@ -59,7 +71,7 @@ def live_at(environment: Environment, held: Contents, moment: float, base: Backu
 
     Where no restore is on record it is that of the backup from which recovery begins.
     """
-    restores = _restores(environment, held)
+    restores = _restores(environment, held, base.system)
     if not restores:
         return str(base.branch)
     before = [entry for entry in restores if entry["at"] <= moment]
@@ -68,14 +80,14 @@ def live_at(environment: Environment, held: Contents, moment: float, base: Backu
 
 def newest(environment: Environment, held: Contents, base: Backup) -> str:
     """Return the branch that is live now, whatever the clock says."""
-    restores = _restores(environment, held)
+    restores = _restores(environment, held, base.system)
     return str(restores[-1]["timeline"] if restores else base.branch)
 
 
-def _restores(environment: Environment, held: Contents) -> list[dict]:
-    """Return the restores of the repository's database, in their order."""
+def _restores(environment: Environment, held: Contents, system: int) -> list[dict]:
+    """Return the restores of a database, in their order."""
     restores = known(environment, held)["restores"]
-    return [entry for entry in restores if entry.get("system") == held.system]
+    return [entry for entry in restores if entry.get("system") == system]
 
 
 def usable(environment: Environment, held: Contents, moment: float) -> list[Backup]:
@@ -83,11 +95,16 @@ def usable(environment: Environment, held: Contents, moment: float) -> list[Back
 
     They had ended by then, and no restore until then has undone them.
     """
-    undone = [(one["to"], one["at"]) for one in _restores(environment, held) if one["at"] <= moment]
+    undone = [one for one in known(environment, held)["restores"] if one["at"] <= moment]
     # A backup's moments are whole seconds: it may have ended at any time within its last one.
     return [
         backup
         for backup in held.backups
         if backup.stop + 1 <= moment
-        and not any(to < backup.stop + 1 and backup.start < at for to, at in undone)
+        and not any(
+            one.get("system") == backup.system
+            and one["to"] < backup.stop + 1
+            and backup.start < one["at"]
+            for one in undone
+        )
     ]
