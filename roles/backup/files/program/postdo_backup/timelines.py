@@ -29,8 +29,13 @@ def begin(environment: Environment, held: Contents, *, to: float, left: int, tim
 
 def withdraw(environment: Environment, held: Contents) -> None:
     """Take the last entry back: that restore was undone before anybody used it."""
-    record.write(environment, restores=record.read(environment).get("restores", [])[:-1])
+    _forget_last(environment)
     repository.note(environment, held, to_note(environment, held))
+
+
+def _forget_last(environment: Environment) -> None:
+    """Remove the last entry of the host's record."""
+    record.write(environment, restores=record.read(environment).get("restores", [])[:-1])
 
 
 def to_note(environment: Environment, held: Contents) -> dict:
@@ -63,7 +68,8 @@ def reconcile(environment: Environment, held: Contents) -> None:
     if restores and repository.system(environment) == held.system:
         query = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
         if int(psql(environment.container, query), 16) < restores[-1]["timeline"]:
-            withdraw(environment, held)
+            # The next backup bears it; the repository is written to only by who has its lock.
+            _forget_last(environment)
 
 
 def live_at(environment: Environment, held: Contents, moment: float, base: Backup) -> str:
