@@ -34,8 +34,7 @@ def test_the_named_command_brings_the_data_back(host, lost, account):
     """A lost commit is younger than the recovery point, and others after the backup are there."""
     ledger, destroyed = lost
     host.restore("latest")
-    if not host.healthy(DATABASE):
-        host.converge("prod")
+    host.wait_for(DATABASE)
     verdict = host.verdict(ledger)
     account("volume destroyed, restored to latest", verdict)
     assert verdict["lost"] < verdict["acknowledged"]

@@ -175,6 +175,8 @@ class Copy:
             environment.image,
             *("-c", f"archive_mode={self.archiving}", "-c", "archive_command="),
             *("-c", "hot_standby=off", "-c", "max_prepared_transactions=100"),
+            # Its transactions would let VACUUM keep rows that were deleted before.
+            *("-c", "autovacuum=off"),
             *self._settings(),
             doing="Starting the restored database",
         )
