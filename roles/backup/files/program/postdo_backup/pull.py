@@ -34,8 +34,9 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
             if name != ours["name"]:
                 psql(copy.container, f'DROP DATABASE "{name}"')
         if sql:
-            # What the SQL replaced goes from the tables, and from the planner's statistics.
-            script = f"BEGIN;\n{sql}\n;\nCOMMIT;\nVACUUM (FULL, ANALYZE);\n"
+            # What the SQL replaced goes from the planner's statistics, and only then from the files of all
+            # tables: those of the statistics are among them.
+            script = f"BEGIN;\n{sql}\n;\nCOMMIT;\nANALYZE;\nVACUUM FULL;\n"
             psql(copy.container, script, ours["name"])
         counted = copy.counts()
         copy.stop()
