@@ -318,6 +318,8 @@ def test_a_gap_in_the_log(environment, monkeypatch, dropped, gap):
     held = contents(replace(backup(FULL, SUNDAY), segment=name(0xFD)))
     assert repository.gap(environment, held, name(0x102)) == gap
     # What an undone restore left on another branch changes nothing, nor does a file that is no segment.
+    sent = replace(held, archived=name(0x102))
+    assert repository.gap(environment, sent, f"{name(0x102)}.00000028.backup") == gap
     later = replace(held, archived=f"{3:08X}{0:016X}")
     assert repository.gap(environment, later, name(0x102)) == gap
     assert repository.gap(environment, held, "00000003.history") == ""

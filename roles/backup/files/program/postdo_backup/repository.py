@@ -149,8 +149,10 @@ def gap(environment: Environment, held: Contents, archived: str) -> str:
     """
     newest = held.newest()
     begin = newest.segment
-    last = max((one for one in (archived, held.archived) if one[:8] == begin[:8]), default="")
-    if newest.system != held.system or len(last) != len(begin):
+    # What was sent last may also be a backup's file or a history: those are longer or shorter.
+    segments = [one for one in (archived, held.archived) if len(one) == len(begin)]
+    last = max((one for one in segments if one[:8] == begin[:8]), default="")
+    if newest.system != held.system or not last:
         return ""
     numbers = range(int(begin[8:16] + begin[22:], 16), int(last[8:16] + last[22:], 16) + 1)
     wanted = [f"{begin[:8]}{number >> 8:08X}{number & 255:08X}" for number in numbers]
