@@ -13,9 +13,9 @@ Usage: ./run.sh ENVIRONMENT [OPERATION] [ARGUMENTS for ansible-playbook ...]
   -2, host    development, the application on this host, with reload (Ctrl-C ends it)
   NAME        an environment of your own, in inventories/NAME
 
-  OPERATION   one of the playbooks: status, logs, update, images, teardown, backup,
-              restore, drill, dump, load, pull-data; without one the environment is
-              brought up. For example: ./run.sh -0 status
+  OPERATION   one of the playbooks: status, logs, history, rollback, maintenance, update,
+              images, teardown, backup, restore, drill, dump, load, pull-data; without one
+              the environment is brought up. For example: ./run.sh -0 status
   manage      any Django command:        ./run.sh -1 manage createsuperuser
   psql        the database's own shell:  ./run.sh -1 psql
 
@@ -128,8 +128,14 @@ case "${1:-}" in
         terminal=$([ -t 0 ] && [ -t 1 ] && echo -it || echo -i)
         # The names are said once, in the inventory.
         name() { sed -n "s/^stack_$1: *[\"']\{0,1\}\([a-z0-9]*\).*/\1/p" "inventories/$inventory/group_vars/all/stack.yml"; }
-        service=$([ "$operation" = psql ] && echo db || echo web)
-        container="$(name name)-$(name environment)-$service"
+        prefix="$(name name)-$(name environment)"
+        container=$prefix-db
+        if [ "$operation" = manage ]; then
+            # While one release takes another's place, it is the one that was there before.
+            container=$(docker ps --format '{{.Names}}' --filter "label=postdo.stack=$prefix" \
+                --filter label=postdo.process=web 2>/dev/null | tail -n 1)
+            container=${container:-$prefix-web}
+        fi
         case "$(docker inspect --type container --format '{{.State.Running}}' "$container" 2>&1)" in
             true) ;;
             *denied*) fail "the engine is root's: use sudo ./run.sh, or an account in the group docker." ;;

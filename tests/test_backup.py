@@ -20,7 +20,8 @@ from server import Server, docker, until
 
 ROLE = Path(__file__).resolve().parent.parent / "roles/backup"
 PROGRAM = ROLE / "files/program"
-sys.path.insert(0, str(PROGRAM))
+LIBRARY = ROLE.parent / "program/files/library"
+sys.path[:0] = [str(PROGRAM), str(LIBRARY)]
 
 from postdo_backup import (
     copies,
@@ -36,6 +37,7 @@ from postdo_backup import (
 )
 from postdo_backup.environment import Busy, Environment, Failure, size, when
 
+WITH_LIBRARY = {**os.environ, "PYTHONPATH": str(LIBRARY)}
 FACTS = json.loads("""{
     "prefix": "backuptest", "inventory": "none", "enabled": true, "image": "backuptest/none:1",
     "database": {"name": "app", "user": "app", "locale": "und"}, "media_volume": "",
@@ -375,7 +377,9 @@ with Environment(pathlib.Path(sys.argv[1])).lock("backup"):
 def holder(facts):
     """Yield another process that holds the lock `backup`."""
     command = [sys.executable, "-c", HOLDER, facts()]
-    with subprocess.Popen(command, cwd=PROGRAM, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=PROGRAM, env=WITH_LIBRARY, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
@@ -487,6 +491,11 @@ def test_a_switch_that_fails_leaves_everything_in_its_place(environment, monkeyp
                 volumes.pop(name, None)
         return SimpleNamespace(returncode=0)
 
+    users = {
+        environment.volume: [environment.container],
+        environment.media_volume: [environment.web],
+    }
+    monkeypatch.setattr(switch, "users", lambda _, volume: users[volume])
     monkeypatch.setattr(copies, "exchange", exchange)
     monkeypatch.setattr(copies, "make_volume", lambda _, name, *__: volumes.setdefault(name, ""))
     monkeypatch.setattr(switch, "run", docker)
@@ -549,7 +558,7 @@ def program(run):
 
     def call(path, *words):
         command = [sys.executable, "-m", "postdo_backup", "--environment", path]
-        return run(*command, *words, cwd=PROGRAM)
+        return run(*command, *words, cwd=PROGRAM, env=WITH_LIBRARY)
 
     return call
 

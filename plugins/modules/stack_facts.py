@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from datetime import UTC, datetime
 
 from ansible.module_utils.basic import AnsibleModule
@@ -28,8 +29,8 @@ options:
     required: true
   files:
     description: >-
-      Files and directories whose owner is told, for files the text, and for units their state, so that a role need
-      not open them to see that they are right. A path with an asterisk stands for those that exist.
+      Files and directories whose owner is told, for files the text, for links to directories where they point, and for
+      units their state, so that a role need not open them to see that they are right. A path with an asterisk stands for those that exist.
     type: list
     elements: str
     default: []
@@ -38,7 +39,7 @@ options:
 RETURN = """
 stack_facts:
   description: >-
-    files (the text by path, empty where there is none), owners (uid and gid by path, of those that exist), root (bool),
+    now (seconds since the epoch), files (the text by path, empty where there is none), owners (uid and gid by path, of those that exist), root (bool),
     systemd (bool, whether it is running), systemd_installed (bool), booted (str, UTC), units (of those among the files:
     active and enabled, systemd's words, and stale, bool), programs (paths of dockerd and mmdebstrap, empty where they
     are not installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
@@ -168,8 +169,10 @@ def _booted():
 
 
 def _text(path):
-    """Return a file's text, or nothing where it cannot be read."""
+    """Return a file's text, of a link to a directory where it points, or nothing where it cannot be read."""
     try:
+        if os.path.islink(path) and os.path.isdir(path):
+            return os.readlink(path)
         with open(path, encoding="utf-8") as handle:
             return handle.read()
     except OSError:
@@ -223,6 +226,7 @@ def main():
     images = _docker(module, "images", "--format", form, "--filter", f"reference={name}/*")
     systemd = os.path.isdir("/run/systemd/system")
     facts = {
+        "now": time.time(),
         "files": {path: _text(path) for path in files},
         "owners": {path: _owner(path) for path in files if os.path.exists(path)},
         "root": os.geteuid() == 0,

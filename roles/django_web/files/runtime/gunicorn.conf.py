@@ -33,7 +33,9 @@ def _memory():
     return 2**20
 
 
-bind = "0.0.0.0:8000"
+# A socket below /run is for the proxy, which is of the same group.
+bind = os.environ.get("GUNICORN_BIND", "0.0.0.0:8000")
+umask = 0o007
 worker_class = "gthread"
 # As many as the CPUs can keep busy, and no more than the memory holds: 80 MiB are twice what a worker of the example
 # application has of its own, and leave it room.

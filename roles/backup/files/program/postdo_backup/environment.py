@@ -1,24 +1,41 @@
-"""What this environment is: its names, its repository, its rules; and how commands are run in it."""
+"""What this environment is: its names, its repository, its rules; and how its database is asked."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import subprocess
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
+from postdo_host import (
+    Busy,
+    Failure,
+    attempt,
+    inspect,
+    last_words,
+    lock,
+    run,
+    running,
+    size,
+    stamp,
+    status,
+    when,
+)
 
-class Failure(Exception):
-    """What went wrong and what to do, for a person to read."""
-
-
-class Busy(Failure):
-    """Somebody else is at work."""
+__all__ = [
+    "Busy",
+    "Environment",
+    "Failure",
+    "attempt",
+    "inspect",
+    "last_words",
+    "psql",
+    "run",
+    "running",
+    "size",
+    "stamp",
+    "status",
+    "when",
+]
 
 
 class Environment:
@@ -58,7 +75,6 @@ class Environment:
         self.drill_overdue: float = facts["drill_overdue_days"] * 24 * 3600
         self.timers: list[str] = facts["timers"]
         self.container = f"{self.prefix}-db"
-        self.web = f"{self.prefix}-web"
         self.volume = f"{self.prefix}-db-data"
 
     def repository_mount(self, *, writable: bool) -> list[str]:
@@ -73,100 +89,15 @@ class Environment:
         """Return the network from which a container reaches the repository."""
         return "none" if self.repository else self.edge
 
-    @contextlib.contextmanager
-    def lock(self, name: str, wait: float = 0) -> Iterator[None]:
-        """Hold one of the environment's locks; raises Busy after `wait` seconds, saying who has it.
+    @property
+    def web(self) -> str:
+        """Return the container that serves: the present release's, where there are releases."""
+        current = self.state / "releases/current"
+        return f"{self.prefix}-web{f'-{current.readlink()}' if current.is_symlink() else ''}"
 
-        The kernel lets go of it when the process ends, however it ends.
-        """
-        self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / f"{name}.lock").open("a+") as file:
-            deadline = time.monotonic() + wait
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        # Whoever has just got it may not have written who it is.
-                        time.sleep(0.2)
-                        file.seek(0)
-                        raise Busy(
-                            f"Another {name} is at work: {file.read().strip() or 'just begun'}. "
-                            "Wait until it has ended. Nothing was changed."
-                        ) from None
-                    time.sleep(0.5)
-            file.truncate(0)
-            file.write(f"process {os.getpid()}, since {when(time.time())}\n")
-            file.flush()
-            yield
-
-
-def when(moment: float) -> str:
-    """Return a moment (seconds since the epoch) as people and PostgreSQL read it, in UTC."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S+00")
-
-
-def stamp() -> str:
-    """Return the present moment as a part of names."""
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 999.95:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def attempt(*command: object, **options) -> subprocess.CompletedProcess[str]:
-    """Run a command, its output as text, whatever comes of it."""
-    options = {"capture_output": True, "stdin": subprocess.DEVNULL, **options}
-    if "input" in options:
-        del options["stdin"]
-    return subprocess.run(
-        [str(word) for word in command], text=True, errors="replace", check=False, **options
-    )
-
-
-def run(*command: object, doing: str, **options) -> str:
-    """Return what a command printed.
-
-    Raises Failure, which says what was being done and the command's last words.
-    """
-    done = attempt(*command, **options)
-    if done.returncode:
-        raise Failure(f"{doing} failed: {last_words(done)}")
-    return done.stdout.strip()
-
-
-def last_words(done: subprocess.CompletedProcess[str], count: int = 4) -> str:
-    """Return the end of what a failed command said, preferably on its standard error."""
-    said = done.stderr or done.stdout or ""
-    # restic asked for JSON says its errors in JSON too.
-    with contextlib.suppress(ValueError, AttributeError):
-        said = json.loads(said).get("message", said)
-    lines = [line.strip() for line in said.splitlines()]
-    return "\n".join([line for line in lines if line][-count:]) or f"status {done.returncode}"
-
-
-def inspect(kind: str, name: str) -> dict | None:
-    """Return what the engine knows of a container, volume or network; None if it knows none."""
-    done = attempt("docker", "inspect", "--type", kind, name)
-    return json.loads(done.stdout)[0] if done.returncode == 0 else None
-
-
-def status(container: str) -> str:
-    """Return the engine's word for a container's state; empty where there is none."""
-    found = inspect("container", container)
-    return found["State"]["Status"] if found else ""
-
-
-def running(container: str) -> bool:
-    """Say whether a container runs now."""
-    return status(container) == "running"
+    def lock(self, name: str, wait: float = 0) -> contextlib.AbstractContextManager[str]:
+        """Hold one of the environment's locks; raises Busy after `wait` seconds, saying who has it."""
+        return lock(self.state, name, wait)
 
 
 def psql(container: str, query: str, database: str = "postgres") -> str:

@@ -19,8 +19,8 @@ def switch(environment: Environment, places: dict[str, str], to: str) -> list[st
     now = stamp()
     reason = f"postdo.kept=replaced by a restore to {to}"
     exchanges = [(restored, live, f"{live}-before-{now}") for live, restored in places.items()]
-    users = {environment.volume: environment.container, environment.media_volume: environment.web}
-    consumers = [users[live] for live in places]
+    # Not once for each volume: the database first, and the others in any order.
+    consumers = list(dict.fromkeys(name for live in places for name in users(environment, live)))
     up = [name for name in consumers if status(name) in ("running", "restarting", "paused")]
     exchanged = []
     with _uninterrupted():
@@ -46,6 +46,13 @@ def switch(environment: Environment, places: dict[str, str], to: str) -> list[st
             attempt("docker", "volume", "rm", *(kept for _, _, kept in exchanges))
             raise
     return [kept for _, _, kept in exchanges]
+
+
+def users(environment: Environment, volume: str) -> list[str]:
+    """Return the environment's containers that a volume is mounted into, running or not."""
+    words = ["--filter", f"volume={volume}", "--filter", f"label=postdo.stack={environment.prefix}"]
+    words += ["--format", "{{.Names}}"]
+    return run("docker", "ps", "--all", *words, doing=f"Asking who uses {volume}").split()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Puts releases of the application in service, one in the place of another, without a visitor noticing."""

@@ -1,0 +1,137 @@
+"""What a deploy did and what it cost its visitors: told at its end, and kept as the environment's history."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from postdo_host import when
+
+from .environment import Environment
+from .front import Seen
+from .releases import Release
+
+_KEPT = 200
+
+
+class Account:
+    """One deploy or rollback, written down step by step so that a killed one can be told from a finished one."""
+
+    def __init__(self, environment: Environment, operation: str, by: str, began: float = 0) -> None:
+        self._environment = environment
+        self._now = time.time()
+        self.entry: dict = {
+            "operation": operation,
+            "by": by,
+            "at": self._now,
+            "steps": {"prepare": self._now - began} if began else {},
+        }
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure a step, and say while it lasts that it is under way."""
+        self._write_underway(name)
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            steps = self.entry["steps"]
+            steps[name] = steps.get(name, 0) + time.monotonic() - begun
+
+    def about(self, release: Release, before: Release | None) -> None:
+        """Say which release this is about, and which one served before."""
+        self.entry |= {
+            "release": release.name,
+            "revision": release.revision,
+            "before": before.name if before else "",
+        }
+
+    def _write_underway(self, step: str) -> None:
+        aside = self._environment.underway.with_suffix(".new")
+        aside.write_text(json.dumps({**self.entry, "step": step}))
+        aside.rename(self._environment.underway)
+
+    def close(self, problem: str = "") -> None:
+        """Add this to the history, the oldest entries going, and say no longer that it is under way."""
+        self.entry |= {"problem": problem.splitlines()[0] if problem else "", "ended": time.time()}
+        history = self._environment.history
+        lines = history.read_text().splitlines() if history.exists() else []
+        aside = history.with_suffix(".new")
+        with aside.open("w") as file:
+            file.writelines(f"{line}\n" for line in [*lines[1 - _KEPT :], json.dumps(self.entry)])
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(history)
+        self._environment.underway.unlink(missing_ok=True)
+
+    def saw(self, seen: Seen | None) -> None:
+        """Take over what the visitor met; None where there was no site to visit."""
+        if seen is not None:
+            self.entry["visitors"] = {
+                "sent": seen.sent,
+                "failed": len(seen.failed),
+                "how": dict(Counter(seen.failed)),
+                "gap": seen.gap,
+            }
+
+    def describe(self) -> str:
+        """Return the account for people."""
+        entry = self.entry
+        steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in entry["steps"].items())
+        before = f", in the place of {entry['before']}" if entry["before"] else ""
+        lines = [
+            f"  release     {entry['release']}{before}",
+            f"  revision    {entry['revision'] or 'not under version control'}; by {entry['by']}",
+            f"  steps       {steps or 'none'}",
+            f"  visitors    {describe_visitors(entry)}",
+        ]
+        if entry.get("migrations"):
+            lines.append(f"  migrations  {', '.join(entry['migrations'])}")
+        return "\n".join(lines)
+
+    def describe_failure(self) -> str:
+        """Return what stands after a failure, for people."""
+        entry = self.entry
+        applied = entry.get("migrations", [])
+        lines = [f"{entry['before']} serves, as before; visitors: {describe_visitors(entry)}."]
+        if applied:
+            lines.append(f"Applied before it failed, and kept: {', '.join(applied)}.")
+        return "\n".join(lines)
+
+
+def describe_visitors(entry: dict) -> str:
+    """Return in words what an entry's visitors met."""
+    visitors = entry.get("visitors")
+    if visitors is None:
+        return "not asked: the site was not to be reached before"
+    how = f" ({', '.join(f'{n} {what}' for what, n in visitors['how'].items())})"
+    return (
+        f"{visitors['sent']} requests sent during the switch, {visitors['failed']} failed"
+        f"{how if visitors['failed'] else ''}, longest gap {visitors['gap'] * 1000:.0f} ms"
+    )
+
+
+def interrupted(environment: Environment) -> str:
+    """Return a sentence about a deploy that was cut off; empty where the last one ended."""
+    try:
+        entry = json.loads(environment.underway.read_text())
+        return (
+            f"The {entry['operation']} that {entry['by']} began at {when(entry['at'])} was cut off "
+            f"in its step {entry['step']}; what it left was taken up or removed."
+        )
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError):
+        return "A deploy was cut off; what it left was taken up or removed."
+
+
+def history(environment: Environment, count: int = 20) -> list[dict]:
+    """Return the newest entries, oldest first."""
+    if not environment.history.exists():
+        return []
+    lines = environment.history.read_text().splitlines()[-count:]
+    return [json.loads(line) for line in lines]

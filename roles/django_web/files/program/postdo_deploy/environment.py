@@ -1,0 +1,47 @@
+"""What this environment is, and how its rules for a deploy read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from postdo_host import Failure, lock
+
+
+class Front(NamedTuple):
+    """Where a visitor on this host finds the site: a port, whether it speaks TLS, the site's name, a path."""
+
+    port: int
+    tls: bool
+    name: str
+    path: str
+
+
+class Environment:
+    """One environment, as the role `django_web` described it in a JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            facts = json.loads(path.read_text())
+            self.prefix: str = facts["prefix"]
+            self.call: str = f"./run.sh {facts['inventory']}"
+            self.state = Path(facts["state"])
+            self.start_timeout: int = facts["start_timeout"]
+            self.watch_time: int = facts["watch_time"]
+            self.drain_timeout: int = facts["drain_timeout"]
+            self.keep: int = facts["keep_releases"]
+            self.front = Front(**facts["front"]) if facts["front"] else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Failure(
+                f"{path} can't be read ({error!r}). Run ./run.sh, which writes it."
+            ) from None
+        self.releases = self.state / "releases"
+        self.history = self.state / "deploys.jsonl"
+        self.underway = self.releases / "underway.json"
+        self.maintenance = self.releases / "maintenance"
+
+    def lock(self, by: str) -> contextlib.AbstractContextManager[str]:
+        """Let one deploy or rollback at a time work here; raises Busy, saying whose it is and since when."""
+        return lock(self.state, "deploy", by=by)
