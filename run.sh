@@ -131,7 +131,7 @@ case "${1:-}" in
         prefix="$(name name)-$(name environment)"
         container=$prefix-db
         if [ "$operation" = manage ]; then
-            # While one release takes another's place, it is the one that was there before.
+            # While one release takes another's place, it is the one that was there before: the engine lists it last.
             container=$(docker ps --format '{{.Names}}' --filter "label=postdo.stack=$prefix" \
                 --filter label=postdo.process=web 2>/dev/null | tail -n 1)
             container=${container:-$prefix-web}

@@ -21,7 +21,7 @@ FACTS = Path("/etc/postdo/recovery/backup.json")
 # What production's inventory says is changed so far: other names, another port, and no timers.
 CHANGES = {
     "stack.yml": {"stack_name": "postdo", "stack_environment": "recovery"},
-    "django_web.yml": {"django_web_port": 8380},
+    "proxy.yml": {"proxy_http_port": 8380},
     "boot.yml": {"boot_enabled": "false"},
     "backup.yml": {
         "backup_enabled": "true",

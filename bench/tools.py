@@ -19,7 +19,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 PORTS = {
     "dev": {"django_web_port": 18000, "postgres_port": 15433, "pgadmin_port": 15050},
-    "prod": {"django_web_port": 18080},
+    "prod": {"proxy_http_port": 18080},
 }
 ROUNDS = 3
 CONTEXTS = PROJECT / ".cache/contexts"
@@ -80,7 +80,7 @@ class Page:
     """Polls a page in a thread; `at` is when it was first served with the wanted content."""
 
     def __init__(self, environment: str, wanted: str = "") -> None:
-        self.url = f"http://127.0.0.1:{PORTS[environment]['django_web_port']}/"
+        self.url = f"http://127.0.0.1:{PAGES[environment]}/"
         self.wanted = wanted.encode()
         self.at = 0.0
         self.seen = threading.Event()

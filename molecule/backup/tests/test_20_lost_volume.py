@@ -18,7 +18,7 @@ def lost(host):
     with host.writing("lost") as ledger:
         time.sleep(RECOVERY_POINT + PUSH)
         destroyed = host.now()
-        host.run(f"docker rm --force postdo-prod-web {DATABASE} && docker volume rm {VOLUME}")
+        host.run(f"docker rm --force {host.serving()} {DATABASE} && docker volume rm {VOLUME}")
     return ledger, destroyed
 
 

@@ -25,8 +25,11 @@ SERVICES = {
     "postdo-dev-pgadmin": 5050,
     "postdo-prod-db": 5432,
     "postdo-prod-web": 8000,
+    "postdo-prod-proxy": 8080,
 }
-PRODUCTION = ["postdo-prod-db", "postdo-prod-web"]
+# Of the application, the tests call the container of the release that serves by this name alone.
+WEB = "postdo-prod-web"
+PRODUCTION = ["postdo-prod-db", WEB, "postdo-prod-proxy"]
 
 
 class Result(NamedTuple):
@@ -123,9 +126,18 @@ class Host:
 
     def containers(self, *names: str) -> dict[str, dict]:
         """Return {name: what docker inspect says}, of all containers where no name is given."""
-        asked = " ".join(names) or "$(docker ps --all --quiet)"
-        found = self.attempt(f"docker inspect --type container {asked}").out
-        return {item["Name"][1:]: item for item in json.loads(found or "[]")}
+        serving = self.serving()
+        asked = " ".join(serving if name == WEB else name for name in names)
+        found = self.attempt(
+            f"docker inspect --type container {asked or '$(docker ps --all --quiet)'}"
+        )
+        items = {item["Name"][1:]: item for item in json.loads(found.out or "[]")}
+        return {WEB if name == serving else name: item for name, item in items.items()}
+
+    def serving(self) -> str:
+        """Return the name of the container that serves production."""
+        release = self.attempt("readlink /var/lib/postdo/prod/releases/current").out
+        return f"{WEB}-{release}" if release else WEB
 
     def healthy(self, *names: str) -> bool:
         """Say whether all these containers run and call themselves healthy."""

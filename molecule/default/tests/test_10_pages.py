@@ -55,7 +55,7 @@ def test_development_serves_a_change_of_the_source_at_once(host):
 
 
 def test_check_says_what_a_deploy_would_change_and_changes_nothing(host):
-    """A new release would be built, and the container be replaced by one of it."""
+    """A new release would be built, and take the place of the one that serves."""
     template = host.source / "core/templates/core/home.html"
     original = template.read_text()
     before = host.state()
@@ -65,7 +65,7 @@ def test_check_says_what_a_deploy_would_change_and_changes_nothing(host):
     finally:
         template.write_text(original)
     assert re.search(r"postdo/django:\w+ would be built", said)
-    assert re.search(r"changed .*Run the application's container", said)
+    assert re.search(r"release \w+ would be deployed", said)
     assert host.state() == before
 
 

@@ -21,12 +21,20 @@ def refuses(host, environment, *said, **variables):
     assert any(all(word in line for word in said) for line in result.said.splitlines()), result.said
 
 
-@pytest.mark.parametrize("variable", ["django_web_port", "postgres_port", "pgadmin_port"])
-def test_a_port_in_use(host, variable):
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ("dev", "django_web_port"),
+        ("dev", "postgres_port"),
+        ("dev", "pgadmin_port"),
+        ("prod", "proxy_http_port"),
+    ],
+)
+def test_a_port_in_use(host, environment, variable):
     """Another program listens where a container would be published."""
     with host.background("exec python3 -m http.server --bind 127.0.0.1 9999", "") as program:
         try:
-            refuses(host, "dev", variable, "9999", "in use", **{variable: 9999})
+            refuses(host, environment, variable, "9999", "in use", **{variable: 9999})
         finally:
             host.run("pkill --full '[h]ttp.server --bind 127.0.0.1 9999'")
             program.wait(10)

@@ -95,9 +95,11 @@ class Environment:
         current = self.state / "releases/current"
         return f"{self.prefix}-web{f'-{current.readlink()}' if current.is_symlink() else ''}"
 
-    def lock(self, name: str, wait: float = 0) -> contextlib.AbstractContextManager[str]:
+    def lock(
+        self, name: str, wait: float = 0, by: str = ""
+    ) -> contextlib.AbstractContextManager[str]:
         """Hold one of the environment's locks; raises Busy after `wait` seconds, saying who has it."""
-        return lock(self.state, name, wait)
+        return lock(self.state, name, wait, by)
 
 
 def psql(container: str, query: str, database: str = "postgres") -> str:

@@ -16,6 +16,13 @@ def switch(environment: Environment, places: dict[str, str], to: str) -> list[st
 
     Returns the volumes that keep what was there.
     """
+    # A release that is being deployed has its own plans for the containers.
+    with environment.lock("deploy", wait=600, by="a restore"):
+        return _exchange(environment, places, to)
+
+
+def _exchange(environment: Environment, places: dict[str, str], to: str) -> list[str]:
+    """Do so, alone."""
     now = stamp()
     reason = f"postdo.kept=replaced by a restore to {to}"
     exchanges = [(restored, live, f"{live}-before-{now}") for live, restored in places.items()]

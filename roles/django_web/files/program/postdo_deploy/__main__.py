@@ -39,8 +39,8 @@ def main() -> int:
     operation(_history, ("--json", {"action": "store_true"}))
     asked = parser.parse_args()
     # To be ended is to go back.
-    for kind in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(kind, lambda number, _: sys.exit(128 + number))
+    for kind in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(kind, _ended)
     try:
         asked.function(Environment(asked.environment), asked)
     except Failure as failure:
@@ -50,6 +50,11 @@ def main() -> int:
         print(f"{error.filename or 'The operation'}: {error.strerror}.", file=sys.stderr)
         return 1
     return 0
+
+
+def _ended(number: int, _: object) -> None:
+    """Raise Failure where somebody ends the program."""
+    raise Failure(f"Ended by {signal.Signals(number).name}.")
 
 
 def _deploy(environment: Environment, asked: argparse.Namespace) -> None:
@@ -73,8 +78,13 @@ def _account(environment: Environment, account: Account, work: Callable[[], list
             # Where the disk is full, that is what is to be told.
             with contextlib.suppress(OSError):
                 account.close(str(problem) or type(problem).__name__)
-            if isinstance(problem, Failure) and account.entry.get("before"):
-                raise Failure(f"{problem}\n{account.describe_failure()}") from None
+            if isinstance(problem, Failure) and account.entry.get("release"):
+                words = [
+                    str(problem),
+                    *getattr(problem, "__notes__", []),
+                    account.describe_failure(),
+                ]
+                raise Failure("\n".join(words)) from None
             raise
         account.close()
     print("\n".join([*said, account.describe()]))

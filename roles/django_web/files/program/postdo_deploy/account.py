@@ -23,12 +23,12 @@ class Account:
 
     def __init__(self, environment: Environment, operation: str, by: str, began: float = 0) -> None:
         self._environment = environment
-        self._now = time.time()
+        self.begun = time.time()
         self.entry: dict = {
             "operation": operation,
             "by": by,
-            "at": self._now,
-            "steps": {"prepare": self._now - began} if began else {},
+            "at": self.begun,
+            "steps": {"prepare": self.begun - began} if began else {},
         }
 
     @contextmanager
@@ -97,7 +97,10 @@ class Account:
         """Return what stands after a failure, for people."""
         entry = self.entry
         applied = entry.get("migrations", [])
-        lines = [f"{entry['before']} serves, as before; visitors: {describe_visitors(entry)}."]
+        link = self._environment.releases / "current"
+        serves = str(link.readlink()) if link.is_symlink() else "nothing"
+        as_before = ", as before" if serves == entry.get("before") != entry.get("release") else ""
+        lines = [f"What serves is {serves}{as_before}; visitors: {describe_visitors(entry)}."]
         if applied:
             lines.append(f"Applied before it failed, and kept: {', '.join(applied)}.")
         return "\n".join(lines)
@@ -115,18 +118,16 @@ def describe_visitors(entry: dict) -> str:
     )
 
 
-def interrupted(environment: Environment) -> str:
-    """Return a sentence about a deploy that was cut off; empty where the last one ended."""
+def interrupted(environment: Environment) -> list[str]:
+    """Return a sentence about a deploy that was cut off; none where the last one ended."""
     try:
         entry = json.loads(environment.underway.read_text())
-        return (
-            f"The {entry['operation']} that {entry['by']} began at {when(entry['at'])} was cut off "
-            f"in its step {entry['step']}; what it left was taken up or removed."
-        )
+        begun = f"that {entry['by']} began at {when(entry['at'])}"
+        return [f"The {entry['operation']} {begun} was cut off in its step {entry['step']}."]
     except FileNotFoundError:
-        return ""
+        return []
     except (ValueError, KeyError):
-        return "A deploy was cut off; what it left was taken up or removed."
+        return ["A deploy was cut off."]
 
 
 def history(environment: Environment, count: int = 20) -> list[dict]:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from postdo_host import Failure, attempt, inspect, last_words, run, status
 
-from .releases import Process
-
-_SOCKET = "/run/web/http.sock"
+from .releases import WEB, Process
 
 
 class Unfit(Failure):
@@ -23,9 +20,20 @@ class Unfit(Failure):
         super().__init__(f"{reason}\nIts last lines:\n{lines or '  (none)'}")
 
 
-def start(process: Process) -> None:
-    """Start a container; raises Failure if the engine can't."""
-    run("docker", "start", process.container, doing=f"Starting {process.container}")
+def start(*processes: Process) -> None:
+    """Start containers that do not run; raises Failure if the engine can't."""
+    for process in processes:
+        run("docker", "start", process.container, doing=f"Starting {process.container}")
+
+
+def start_again(process: Process) -> None:
+    """Restart a web process that runs and can't serve."""
+    if (
+        status(process.container) == "running"
+        and attempt("docker", "exec", process.container, "healthcheck").returncode
+    ):
+        words = ["--time", str(process.stop_timeout), process.container]
+        run("docker", "restart", *words, doing=f"Restarting {process.container}")
 
 
 def run_once(container: str) -> None:
@@ -55,25 +63,29 @@ def await_health(process: Process, timeout: int) -> None:
 
 def watch(processes: list[Process], seconds: float) -> None:
     """Look at running containers for a while; raises Unfit if one ends, or a web process falls ill."""
+    begun = {process.container: _require_running(process) for process in processes}
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(0.5)
         for process in processes:
-            look(process)
+            if process.name == WEB:
+                _require_health(process)
+            if _require_running(process) != begun[process.container]:
+                reason = f"{process.container} ended, and was started again."
+                raise Unfit(reason, process.container)
 
 
-def look(process: Process) -> None:
-    """Raise Unfit if a container has ended, or is a web process that no longer can serve."""
-    _require_running(process)
-    if process.name == "web":
-        asked = attempt("docker", "exec", process.container, "healthcheck")
-        if asked.returncode:
-            # A container that ends just now can't be asked either, and that is the better reason.
-            _require_running(process)
-            raise Unfit(f"{process.container} fell ill: {last_words(asked, 1)}", process.container)
+def _require_health(process: Process) -> None:
+    """Raise Unfit if a web process says that it can't serve."""
+    asked = attempt("docker", "exec", process.container, "healthcheck")
+    if asked.returncode:
+        # A container that ends just now can't be asked either, and that is the better reason.
+        _require_running(process)
+        raise Unfit(f"{process.container} fell ill: {last_words(asked, 1)}", process.container)
 
 
-def _require_running(process: Process) -> None:
+def _require_running(process: Process) -> str:
+    """Return when a container was started; raises Unfit if it has ended."""
     found = inspect("container", process.container)
     if found is None:
         raise Failure(f"{process.container} is gone; somebody removed it. Run again.")
@@ -82,35 +94,14 @@ def _require_running(process: Process) -> None:
         killed = ", killed because its memory was full" if state["OOMKilled"] else ""
         reason = f"{process.container} ended with status {state['ExitCode']}{killed}."
         raise Unfit(reason, process.container)
+    return state["StartedAt"]
 
 
-def drain(process: Process, timeout: float, then_watch: Process) -> None:
-    """Wait until a web process has no request in hand, for `timeout` seconds at most, looking at its successor."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline and in_hand(process):
-        time.sleep(0.2)
-        _require_running(then_watch)
-
-
-def in_hand(process: Process) -> int:
-    """Return how many connections a web process has on its socket; its own health check's count too."""
-    found = inspect("container", process.container)
-    pid = found["State"]["Pid"] if found else 0
-    try:
-        table = Path(f"/proc/{pid}/net/unix").read_text()
-    except OSError:
-        return 0
-    # Connected (03), or connected and waiting to be accepted (02); the socket that listens is 01.
-    rows = [line.split() for line in table.splitlines() if line.endswith(_SOCKET)]
-    return sum(row[5] in ("02", "03") for row in rows)
-
-
-def stop(processes: list[Process]) -> list[Process]:
-    """Let containers end their work in hand and stop, side by side; return those that ran."""
+def stop(processes: list[Process]) -> None:
+    """Let containers end their work in hand and stop, side by side."""
     running = [one for one in processes if status(one.container) in ("running", "restarting")]
     with ThreadPoolExecutor(max_workers=8) as several:
         list(several.map(_stop, running))
-    return running
 
 
 def _stop(process: Process) -> None:
@@ -128,4 +119,5 @@ def keep_up(processes: list[Process]) -> None:
 def ask(process: Process, *command: str) -> list[str]:
     """Return the list that a program in a container prints as JSON; raises Failure."""
     told = run("docker", "exec", process.container, *command, doing=f"Asking {process.container}")
-    return json.loads(told)
+    # A project may print while it is loaded.
+    return json.loads(told.splitlines()[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from postdo_host import Failure, inspect
@@ -19,29 +19,32 @@ def deploy(environment: Environment, name: str, account: Account) -> list[str]:
 
     Called again it changes nothing, or heals. Raises Failure with the release of before serving.
     """
-    said = _take_up(environment)
+    said = interrupted(environment)
     release, before = releases.read(environment, name), releases.current(environment)
     account.about(release, before)
-    releases.remove(environment, release, before, *releases.kept(environment))
-    _in_service(environment, release, before, account, migrate=True)
-    releases.remove(environment, *_newest(environment, release))
+    known = releases.kept(environment)
+    releases.remove(environment, account.begun, release, before, *known)
+    _migrate(environment, release, before, account)
+    _in_service(environment, release, before, account)
+    if before and before.name != name and before.served:
+        # What served last is what to go back to first, whenever it was made.
+        releases.note_served(before)
+    releases.note_served(release)
+    try:
+        releases.remove(environment, account.begun, *_newest(environment, release))
+    except (Failure, OSError) as problem:
+        said.append(f"Older releases could not be removed, the next deploy tries again: {problem}")
     return said
 
 
 def roll_back(environment: Environment, name: str, account: Account) -> list[str]:
     """Let an earlier release serve again (empty: the one deployed before the one that serves)."""
-    said = _take_up(environment)
+    said = interrupted(environment)
     before, known = releases.current(environment), releases.kept(environment)
-    release = _earlier(environment, name, before, known)
+    release = _earlier(name, before, known)
     account.about(release, before)
-    _in_service(environment, release, before, account, migrate=False)
+    _in_service(environment, release, before, account, proof=_require_fit)
     return said
-
-
-def _take_up(environment: Environment) -> list[str]:
-    """Return what is to be said of an operation that was cut off."""
-    note = interrupted(environment)
-    return [note] if note else []
 
 
 def _newest(environment: Environment, release: Release) -> list[Release]:
@@ -50,9 +53,7 @@ def _newest(environment: Environment, release: Release) -> list[Release]:
     return [release, *others[::-1][: environment.keep - 1]]
 
 
-def _earlier(
-    environment: Environment, name: str, before: Release | None, known: list[Release]
-) -> Release:
+def _earlier(name: str, before: Release | None, known: list[Release]) -> Release:
     """Return the release to go back to; raises Failure, with what there is."""
     listed = "\n".join(f"  {line}" for line in releases.table(known, before)) or "  none"
     if name:
@@ -62,7 +63,8 @@ def _earlier(
             found, problem = [], f"{name} serves already"
     else:
         names = [one.name for one in known]
-        place = names.index(before.name) if before and before.name in names else 0
+        # One that serves and is not known was cut off in its deploy.
+        place = names.index(before.name) if before and before.name in names else len(names)
         found, problem = known[:place][-1:], "There is no earlier release to go back to"
     if not found:
         raise Failure(
@@ -71,53 +73,68 @@ def _earlier(
     return found[0]
 
 
+def _migrate(
+    environment: Environment, release: Release, before: Release | None, account: Account
+) -> None:
+    """Apply the migrations, if the run before this made a container for it."""
+    container = f"{environment.prefix}-migrate-{release.name}"
+    if inspect("container", container) is None:
+        return
+    try:
+        with account.step("migrate"):
+            containers.run_once(container)
+    except BaseException:
+        with _undisturbed():
+            _go_back(environment, release, before)
+        raise
+    account.entry["migrations"] = release.migrations
+
+
 def _in_service(
     environment: Environment,
     release: Release,
     before: Release | None,
     account: Account,
-    *,
-    migrate: bool,
+    proof: Callable[[Release], None] = lambda _: None,
 ) -> None:
-    """Put a release in the place of what serves; raises Failure once that serves again."""
+    """Put a release in the place of what serves; raises Failure once that serves again.
+
+    `proof` may raise Failure while the release runs beside what serves.
+    """
     others = _others(environment, release)
     heals = before is not None and before.name == release.name
-    visitor = _visitor(environment)
-    stopped: list[Process] = []
     seen = None
     try:
-        with visitor as seen:
+        with _visitor(environment) as seen:
             try:
-                if migrate:
-                    _migrate(environment, release, account)
                 with account.step("start"):
+                    if heals:
+                        containers.start_again(release.web)
                     containers.start(release.web)
                     containers.await_health(release.web, environment.start_timeout)
-                    if not migrate:
-                        _require_fit(release)
+                    proof(release)
                 if before and not heals:
                     with account.step("watch"):
                         containers.watch([release.web], environment.watch_time)
                 with account.step("workers"):
-                    stopped += containers.stop([one for one in others if one.name != releases.WEB])
-                    for worker in release.workers:
-                        containers.start(worker)
-                    if release.workers:
+                    containers.stop([one for one in others if one.name != releases.WEB])
+                    containers.start(*release.workers)
+                    if release.workers and not heals:
                         containers.watch(release.workers, environment.watch_time)
                 with account.step("switch"), _undisturbed():
+                    # First: a release that serves comes back by itself, whatever happens next.
+                    containers.keep_up(release.processes)
                     releases.serve(environment, release)
-                with account.step("drain"):
-                    _see_off(
-                        environment, release, [one for one in others if one.name == releases.WEB]
-                    )
-            except BaseException:
+                if others and not heals:
+                    # Under its first visitors, while what served can still take them back.
+                    with account.step("watch"):
+                        containers.watch(release.processes, environment.watch_time)
+            except BaseException as problem:
                 with _undisturbed():
-                    _go_back(environment, release, before, stopped)
+                    _go_back(environment, release, before, problem)
                 raise
-            with account.step("stop"), _undisturbed():
-                containers.keep_up(release.processes)
+            with account.step("drain"), _undisturbed():
                 containers.stop(others)
-                releases.note_served(release)
     finally:
         account.saw(seen)
 
@@ -143,15 +160,6 @@ def _others(environment: Environment, release: Release) -> list[Process]:
     return found
 
 
-def _migrate(environment: Environment, release: Release, account: Account) -> None:
-    """Apply the migrations, if the run before this made a container for it."""
-    container = f"{environment.prefix}-migrate-{release.name}"
-    if inspect("container", container):
-        with account.step("migrate"):
-            containers.run_once(container)
-        account.entry["migrations"] = release.migrations
-
-
 def _require_fit(release: Release) -> None:
     """Raise Failure where the database's schema has moved on so far that an older release can't serve."""
     reasons = containers.ask(release.web, "python", "/opt/postdo/schema_fit.py")
@@ -163,29 +171,40 @@ def _require_fit(release: Release) -> None:
         )
 
 
-def _see_off(environment: Environment, release: Release, old: list[Process]) -> None:
-    """Let old web processes end what they have in hand, while the new release is looked at under its first visitors."""
-    if old:
-        containers.watch([release.web], environment.watch_time)
-    for process in old:
-        containers.drain(process, environment.drain_timeout, release.web)
-
-
 def _go_back(
-    environment: Environment, release: Release, before: Release | None, stopped: list[Process]
+    environment: Environment,
+    release: Release,
+    before: Release | None,
+    problem: BaseException | None = None,
 ) -> None:
-    """Leave things as they were: the release of before serves, and a new one that never did is gone."""
+    """Leave things as they were: what served serves, with its workers, and what never did is gone.
+
+    Each step is taken even where another one failed; what failed is added to the problem.
+    """
     if before and before.name == release.name:
         return
-    now = releases.current(environment)
-    if before and now and now.name != before.name:
-        releases.serve(environment, before)
-    if release.served:
-        containers.stop(release.processes)
-    else:
-        releases.discard(environment, release)
-    for process in stopped:
-        containers.start(process)
+
+    def link() -> None:
+        now = releases.current(environment)
+        if before and now and now.name != before.name:
+            releases.serve(environment, before)
+
+    def gone() -> None:
+        if not release.served:
+            releases.discard(environment, release, before, *releases.kept(environment))
+
+    steps = [
+        link,
+        lambda: containers.stop(release.processes),
+        lambda: containers.start(*(before.processes if before else [])),
+        gone,
+    ]
+    for step in steps:
+        try:
+            step()
+        except (Failure, OSError) as another:
+            if problem is not None:
+                problem.add_note(f"And while going back: {another}")
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from postdo_host import Failure, lock
 
 
 class Front(NamedTuple):
-    """Where a visitor on this host finds the site: a port, whether it speaks TLS, the site's name, a path."""
+    """Where a visitor on this host finds the site: an address, a port, whether it speaks TLS, the site's name, a path."""
 
+    address: str
     port: int
     tls: bool
     name: str
@@ -30,7 +31,6 @@ class Environment:
             self.state = Path(facts["state"])
             self.start_timeout: int = facts["start_timeout"]
             self.watch_time: int = facts["watch_time"]
-            self.drain_timeout: int = facts["drain_timeout"]
             self.keep: int = facts["keep_releases"]
             self.front = Front(**facts["front"]) if facts["front"] else None
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from .environment import Front
 
 _INTERVAL = 0.05
+# Whether the certificate is good is not the question here.
+_TRUSTING = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TRUSTING.check_hostname = False
+_TRUSTING.verify_mode = ssl.CERT_NONE
 
 
 @dataclass
@@ -81,24 +85,21 @@ def answers(front: Front) -> bool:
 
 def _connect(front: Front) -> http.client.HTTPConnection:
     if not front.tls:
-        return http.client.HTTPConnection("127.0.0.1", front.port, timeout=10)
+        return http.client.HTTPConnection(front.address, front.port, timeout=10)
     return _NamedConnection(front)
 
 
 class _NamedConnection(http.client.HTTPSConnection):
-    """Asks this host for the site by its name; whether the certificate is good is not the question here."""
+    """Asks this host for the site by its name."""
 
     def __init__(self, front: Front) -> None:
-        self._trusting = ssl.create_default_context()
-        self._trusting.check_hostname = False
-        self._trusting.verify_mode = ssl.CERT_NONE
         self._name = front.name
-        super().__init__("127.0.0.1", front.port, timeout=10, context=self._trusting)
+        super().__init__(front.address, front.port, timeout=10, context=_TRUSTING)
 
     def connect(self) -> None:
         """Connect, and tell the proxy which site is meant."""
         http.client.HTTPConnection.connect(self)
-        self.sock = self._trusting.wrap_socket(self.sock, server_hostname=self._name)
+        self.sock = _TRUSTING.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def _ask(connection: http.client.HTTPConnection, front: Front, *, keep: bool) -> str:

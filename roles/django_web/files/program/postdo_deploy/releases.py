@@ -33,8 +33,8 @@ class Process:
 class Release:
     """One release as its manifest tells it.
 
-    `migrations` are those that were to be applied for it; `served` is when it first did serve (seconds
-    since the epoch), 0 if never.
+    `migrations` are those that were to be applied for it; `served` is when it was last deployed (seconds
+    since the epoch), 0 if it never came to serve.
     """
 
     name: str
@@ -65,29 +65,49 @@ def read(environment: Environment, name: str) -> Release:
             Process(one["name"], f"{environment.prefix}-{one['name']}-{name}", one["stop_timeout"])
             for one in facts["processes"]
         ]
-        served = directory / "served"
-        since = float(served.read_text()) if served.exists() else 0
         said = (facts["images"], facts["revision"], facts["migrations"])
-        return Release(name, directory, *said, processes, since)
+        return Release(name, directory, *said, processes, _served(directory))
     except (OSError, ValueError, KeyError, TypeError):
         raise Failure(f"There is no release {name} here.") from None
+
+
+def _served(directory: Path) -> float:
+    """Return when a release was last deployed; 0 if it never was, or a full disk took the note of it."""
+    try:
+        return float((directory / "served").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def current(environment: Environment) -> Release | None:
     """Return the release that serves; None before the first."""
     link = environment.releases / "current"
-    return read(environment, str(link.readlink())) if link.is_dir() else None
+    if not link.is_dir():
+        return None
+    name = str(link.readlink())
+    try:
+        return read(environment, name)
+    except Failure:
+        # A power failure took what it was made of. It serves all the same, and another can take its place.
+        web = Process(WEB, f"{environment.prefix}-{WEB}-{name}", 10)
+        return Release(name, environment.releases / name, [], "", [], [web], 0)
 
 
 def kept(environment: Environment) -> list[Release]:
-    """Return the releases that have served and are still here, in the order they were deployed in."""
+    """Return the releases that have served and still can, in the order they were deployed in."""
+    there = set(containers(environment))
     found = []
-    for directory in environment.releases.glob("*/served"):
+    for directory in environment.releases.iterdir():
+        if directory.is_symlink() or not _served(directory):
+            continue
         try:
-            found.append(read(environment, directory.parent.name))
+            release = read(environment, directory.name)
         except Failure:
             # Half removed: it goes with the next cleaning.
             continue
+        # The engine may have been told to remove all containers that do not run.
+        if all(process.container in there for process in release.processes):
+            found.append(release)
     return sorted(found, key=lambda one: one.served)
 
 
@@ -104,10 +124,15 @@ def serve(environment: Environment, release: Release) -> None:
         os.close(descriptor)
 
 
-def note_served(release: Release) -> None:
-    """Remember that a release has served, and when it was deployed."""
-    if not release.served:
-        (release.directory / "served").write_text(f"{time.time()}\n")
+def note_served(*releases: Release) -> None:
+    """Remember that these were deployed now, one after the other."""
+    for number, release in enumerate(releases):
+        aside = release.directory / "served.new"
+        with aside.open("w") as file:
+            file.write(f"{time.time() + number / 1000}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(release.directory / "served")
 
 
 def table(known: list[Release], now: Release | None) -> list[str]:
@@ -137,9 +162,18 @@ def containers(environment: Environment) -> dict[str, str]:
     return found
 
 
-def remove(environment: Environment, *keep: Release | None) -> None:
-    """Remove every release but these, with its containers, and the images that only it was made of."""
-    names = {release.name for release in keep if release}
+def remove(environment: Environment, since: float, *keep: Release | None) -> None:
+    """Remove every release but these, with its containers, and the images that only it was made of.
+
+    What was made after `since` (seconds since the epoch) is another run's, which waits for its turn. A
+    container of before there were releases is left to whoever takes its place.
+    """
+    names = {release.name for release in keep if release} | {""}
+    names |= {
+        directory.name
+        for directory in environment.releases.iterdir()
+        if not _served(directory) and directory.lstat().st_mtime > since
+    }
     gone = [name for name, release in containers(environment).items() if release not in names]
     if gone:
         run("docker", "rm", "--force", *gone, doing="Removing containers that no release needs")
@@ -149,12 +183,13 @@ def remove(environment: Environment, *keep: Release | None) -> None:
             _remove_directory(environment, directory, images)
 
 
-def discard(environment: Environment, release: Release) -> None:
-    """Remove a release that did not come to serve; raises Failure."""
+def discard(environment: Environment, release: Release, *keep: Release | None) -> None:
+    """Remove a release that did not come to serve; the images of these others stay. Raises Failure."""
     names = [name for name, its in containers(environment).items() if its == release.name]
     if names:
         run("docker", "rm", "--force", *names, doing=f"Removing {release.name}")
-    _remove_directory(environment, release.directory, set())
+    images = {image for one in keep if one for image in one.images}
+    _remove_directory(environment, release.directory, images)
 
 
 def _remove_directory(environment: Environment, directory: Path, images: set[str]) -> None:

@@ -1,0 +1,67 @@
+"""A host at a distance: everything over SSH, as an ordinary user with sudo, and the image is built there."""
+
+from sites import PROJECT
+
+
+def test_the_host_is_reached_by_ssh_as_an_ordinary_user(distant):
+    """Not by the connection that the other tests' hosts have."""
+    log = distant.run("journalctl --no-pager --unit ssh")
+    assert "Accepted publickey for deployer" in log
+    inventory = (PROJECT / "molecule/deploy/inventories/prod/hosts.yml").read_text()
+    assert "ansible_connection: ssh" in inventory
+
+
+def test_a_release_and_back_over_ssh(distant, account):
+    """The image of the new release is made on the host, of the source that is here; no request fails."""
+    before = distant.release
+    distant.new_page("over SSH")
+    with distant.visited() as met:
+        distant.deployed()
+        assert distant.page() == distant.release != before
+        result = distant.operate("rollback")
+        assert result.code == 0, result.said
+    account("a new release and back, over SSH", met)
+    distant.unharmed(met)
+    assert distant.page() == distant.release == before
+    assert distant.left_over() == []
+    told = distant.operate("history").out
+    assert "rollback" in told
+    assert before in told
+    distant.deployed()
+
+
+def test_a_bad_release_over_ssh(distant):
+    """Its last words come from the host."""
+    before = distant.release
+    result = distant.deploy(django_web_wsgi="config.nowhere:application")
+    assert result.code != 0
+    assert "No module named 'config.nowhere'" in result.said
+    assert distant.page() == distant.release == before
+    assert distant.left_over() == []
+
+
+def test_maintenance(distant):
+    """Visitors meet a page with status 503 and Retry-After; whoever is on the list sees the site."""
+    on = distant.operate("maintenance", "-e", "maintenance=on")
+    assert on.code == 0, on.said
+    try:
+        met = distant.get("/trial/page")
+        assert (met.status, met.headers["Retry-After"]) == (503, "300")
+        assert b"We will be back soon" in met.body
+        assert "maintenance" in distant.operate("status").out
+        # A deploy goes on meanwhile, and does not count what is not the release's doing.
+        said = distant.deployed(django_web_log_level="WARNING")
+        assert "visitors    not asked" in said
+        gateway = distant.run(
+            "docker network inspect postdo-prod-edge --format '{{(index .IPAM.Config 0).Gateway}}'"
+        )
+        distant.converge("prod", "-e", f'{{"proxy_maintenance_allow": ["{gateway}"]}}')
+        assert distant.get("/trial/page").status == 200
+    finally:
+        off = distant.operate("maintenance", "-e", "maintenance=off")
+    assert off.code == 0, off.said
+    distant.converge("prod")
+    assert distant.get("/trial/page").status == 200
+    refused = distant.operate("maintenance", "-e", "maintenance=perhaps")
+    assert refused.code != 0
+    assert "maintenance=on or -e maintenance=off" in refused.said
