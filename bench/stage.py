@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shutil
 import time
 from pathlib import Path
 
 from floors import arguments, healthy, inspect
-from leftovers import end_processes, objects, remove_objects
-from tools import PROJECT, docker, run, say
+from leftovers import objects, remove_objects
+from own import Own
+from tools import docker, run
 
-PREFIX = "postdo-recovery"
+OWN = Own("recovery", 8380)
+PREFIX, DIRECTORY = OWN.prefix, OWN.directory
 LIVE, SCRATCH = f"{PREFIX}-db", f"{PREFIX}-scratch"
-DIRECTORY = PROJECT / ".cache/bench-recovery"
-INVENTORY = DIRECTORY / "inventories/recovery"
 FACTS = Path("/etc/postdo/recovery/backup.json")
-# What production's inventory says is changed so far: other names, another port, and no timers.
-CHANGES = {
-    "stack.yml": {"stack_name": "postdo", "stack_environment": "recovery"},
-    "proxy.yml": {"proxy_http_port": 8380},
-    "boot.yml": {"boot_enabled": "false"},
-    "backup.yml": {
-        "backup_enabled": "true",
-        "backup_repository": "volume",
-        "backup_alert_command": '""',
-        "backup_calendar": "yearly",
-        "backup_drill_calendar": "yearly",
-    },
-}
-
-
-def write_inventory() -> None:
-    """Make the inventory: production's, with other names."""
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
-    ignored = shutil.ignore_patterns("secrets", "vault.yml")
-    shutil.copytree(PROJECT / "inventories/prod", INVENTORY, ignore=ignored)
-    for name, changes in CHANGES.items():
-        path = INVENTORY / "group_vars/all" / name
-        text = path.read_text(encoding="utf-8")
-        for key, value in changes.items():
-            text = re.sub(rf"^{key}:.*\n", "", text, flags=re.MULTILINE) + f"{key}: {value}\n"
-        path.write_text(text, encoding="utf-8")
-
-
-def playbook(book: str, **variables: object) -> None:
-    """Run one of the project's playbooks for the environment."""
-    run(
-        *(PROJECT / ".venv/bin/ansible-playbook", book, "-i", INVENTORY),
-        *("-e", json.dumps(variables)),
-    )
 
 
 def clean() -> None:
     """Remove everything that this program made."""
-    say("removing everything again")
-    end_processes()
-    write_inventory()
     remove_objects(SCRATCH)
-    sure = {"teardown_data": True, "teardown_backups": True, "teardown_confirm": PREFIX}
-    try:
-        playbook("playbooks/teardown.yml", **sure)
-    except RuntimeError as problem:
-        say(str(problem))
-    remove_objects(f"{PREFIX}-")
-    shutil.rmtree(DIRECTORY)
-    if left := leftovers():
-        say(f"not removed: {' '.join(left)}")
-
-
-def leftovers() -> list[str]:
-    """Return the names of what bears our name."""
-    return [name for names in objects(f"{PREFIX}-").values() for name in names]
+    OWN.clean()
 
 
 def program(*words: str) -> str:

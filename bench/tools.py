@@ -21,6 +21,8 @@ PORTS = {
     "dev": {"django_web_port": 18000, "postgres_port": 15433, "pgadmin_port": 15050},
     "prod": {"proxy_http_port": 18080},
 }
+# Where their pages are.
+PAGES = {"dev": 18000, "prod": 18080}
 ROUNDS = 3
 CONTEXTS = PROJECT / ".cache/contexts"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -164,7 +164,8 @@ class CallbackModule(Default):
             # What the failed program said is clearer than that it failed.
             said = item.get("stderr") or item.get("module_stderr") or item.get("stdout")
             message = item.get("msg") or item.get("censored") or self._dump_results(item)
-            for line in str(said or message).strip().splitlines()[-20:]:
+            # Of a program the end; what this project says itself, whole.
+            for line in str(said or message).strip().splitlines()[-20 if said else 0 :]:
                 self._say(f"           {line}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result):

@@ -37,9 +37,9 @@ def test_containers_come_back_after_a_restart_of_an_engine_without_live_restore(
     without = json.dumps(json.loads(before) | {"live-restore": False})
     host.run(f"cat > {SETTINGS} && systemctl reload docker", input=without)
     try:
-        started = host.state()["containers"]
+        started = running(host)
         host.run("systemctl restart docker", timeout=300)
-        assert not set(started) & set(host.state()["containers"])
+        assert not started & running(host)
         host.wait_for()
         for environment in PAGES:
             host.wait_for_page(environment)
@@ -68,8 +68,7 @@ def test_a_reboot_brings_production_back_without_ansible(host):
     # Boot was over when production was healthy.
     assert text in host.page(PAGES["prod"])
     assert host.seen_by_neighbour(*targets, *host.targets()) == []
-    running = {name for name, item in host.containers().items() if item["State"]["Running"]}
-    assert running == set(PRODUCTION)
+    assert {name for name, _ in running(host)} == set(PRODUCTION)
 
 
 def test_a_stopped_and_disabled_environment_stays_down_over_a_reboot(host):
@@ -77,7 +76,13 @@ def test_a_stopped_and_disabled_environment_stays_down_over_a_reboot(host):
     host.run("systemctl disable --now postdo-prod", timeout=300)
     host.restart()
     assert host.run("systemctl is-active docker") == "active"
-    assert [name for name, item in host.containers().items() if item["State"]["Running"]] == []
+    assert running(host) == set()
     host.run("systemctl enable --now postdo-prod postdo-dev && systemctl disable postdo-dev")
     for url in PAGES.values():
         host.page(url)
+
+
+def running(host):
+    """Return the containers that run, each with the moment it was started."""
+    states = {name: item["State"] for name, item in host.containers().items()}
+    return {(name, state["StartedAt"]) for name, state in states.items() if state["Running"]}

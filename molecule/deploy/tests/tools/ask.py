@@ -14,7 +14,6 @@ parser.add_argument("--port", type=int, default=8080)
 parser.add_argument("--name", default="", help="with TLS, and as this site")
 parser.add_argument("--method", default="GET")
 parser.add_argument("--send", type=int, default=0, help="bytes to send")
-parser.add_argument("--chunked", action="store_true")
 parser.add_argument("--header", action="append", default=[])
 parser.add_argument(
     "--trust", default="", help="certificates that are trusted; none is checked otherwise"
@@ -47,11 +46,10 @@ if asked.send:
     rest = asked.send % len(piece)
     pieces = [piece] * (asked.send // len(piece)) + ([piece[:rest]] if rest else [])
     body = iter(pieces)
-    if not asked.chunked:
-        headers["Content-Length"] = str(asked.send)
+    headers["Content-Length"] = str(asked.send)
 # The answer may come before everything was sent.
 with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
-    connection.request(asked.method, asked.path, body, headers, encode_chunked=asked.chunked)
+    connection.request(asked.method, asked.path, body, headers)
 response = connection.getresponse()
 content = response.read()
 print(

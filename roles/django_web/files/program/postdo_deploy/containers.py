@@ -15,7 +15,7 @@ class Unfit(Failure):
     """A container that does not do its work; says so together with its last lines."""
 
     def __init__(self, reason: str, container: str) -> None:
-        done = attempt("docker", "logs", "--tail", "15", container)
+        done = attempt("docker", "logs", "--tail", "40", container)
         lines = "\n".join(f"  {line}" for line in (done.stdout + done.stderr).splitlines())
         super().__init__(f"{reason}\nIts last lines:\n{lines or '  (none)'}")
 

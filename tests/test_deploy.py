@@ -1,0 +1,272 @@
+"""The program that deploys, with real containers: killed at every point, wanted or unwanted afterwards.
+
+Needs Docker and the images of `./run.sh test`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from server import docker
+
+PROJECT = Path(__file__).resolve().parent.parent
+PROGRAM = PROJECT / "roles/django_web/files/program"
+LIBRARY = PROJECT / "roles/program/files/library"
+ECHO = (PROJECT / "molecule/deploy/tests/tools/echo.py").read_text()
+WORKER = "import time\nwhile True: time.sleep(0.1)"
+# Between any two things that a deploy does, what it is about to do, or has just done.
+POINTS = [
+    "containers.start",
+    "containers.await_health",
+    "containers.watch",
+    "containers.stop",
+    "containers.keep_up",
+    "releases.serve",
+    "releases.note_served",
+    "releases.remove",
+]
+KILLING = """
+import os, runpy, sys
+from postdo_deploy import containers, releases
+module, name = {{"containers": containers, "releases": releases}}["{module}"], "{name}"
+original = getattr(module, name)
+calls = []
+def killed(*words, **more):
+    calls.append(words)
+    if "{when}" == "before" and len(calls) == {call}:
+        os.kill(os.getpid(), 9)
+    result = original(*words, **more)
+    if "{when}" == "after" and len(calls) == {call}:
+        os.kill(os.getpid(), 9)
+    return result
+setattr(module, name, killed)
+sys.argv = ["postdo-deploy", *sys.argv[1:]]
+runpy.run_module("postdo_deploy", run_name="__main__")
+"""
+
+
+class Stack:
+    """An environment without a proxy, whose releases are a small server and a worker."""
+
+    def __init__(self, place: Path, image: str) -> None:
+        self.prefix = f"deploytest{uuid.uuid4().hex[:8]}"
+        self.releases = place / "releases"
+        self.releases.mkdir(parents=True)
+        self.image = image
+        self.facts = place / "deploy.json"
+        facts = {"prefix": self.prefix, "inventory": "none", "state": str(place), "front": {}}
+        facts |= {"start_timeout": 10, "watch_time": 0.6, "keep_releases": 3}
+        self.facts.write_text(json.dumps(facts))
+
+    def make(self, name: str, *, command: str = ECHO, worker: bool = True) -> None:
+        """Make a release as the role does."""
+        directory = self.releases / name
+        (directory / "run").mkdir(parents=True, exist_ok=True)
+        (directory / "run").chmod(0o777)
+        processes = [{"name": "web", "stop_timeout": 5}]
+        commands = {"web": command}
+        if worker:
+            processes.append({"name": "worker", "stop_timeout": 1})
+            commands["worker"] = WORKER
+        for process, code in commands.items():
+            container = f"{self.prefix}-{process}-{name}"
+            if docker("ps", "-aq", "--filter", f"name=^{container}$").stdout:
+                continue
+            made = docker(
+                *("create", "--name", container, "--init", "--network", "none", "--restart", "no"),
+                *("--label", f"postdo.stack={self.prefix}", "--label", f"postdo.release={name}"),
+                *("--label", f"postdo.process={process}"),
+                *("--env", "GUNICORN_BIND=unix:/run/web/http.sock", "--env", "HEALTH_PATH=/"),
+                *("--volume", f"{directory}/run:/run/web", self.image, "python", "-c", code),
+            )
+            assert made.returncode == 0, made.stderr
+        manifest = {"release": name, "images": [self.image], "revision": name, "migrations": []}
+        text = json.dumps(manifest | {"processes": processes})
+        (directory / "release.json").write_text(text)
+
+    def call(self, *words: str, code: str = "") -> subprocess.CompletedProcess:
+        """Call the program, or a piece of code in its place."""
+        start = ["-c", code] if code else ["-m", "postdo_deploy"]
+        return subprocess.run(
+            [sys.executable, *start, "--environment", str(self.facts), *words],
+            env={**os.environ, "PYTHONPATH": f"{PROGRAM}:{LIBRARY}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def deploy(self, name: str) -> None:
+        """Make a release and deploy it; fail the test if that fails."""
+        self.make(name)
+        done = self.call("deploy", name)
+        assert done.returncode == 0, done.stderr
+
+    def containers(self) -> dict[str, tuple[bool, str]]:
+        """Return of each container whether it runs, and whether it starts again by itself."""
+        names = docker("ps", "-a", "--format", "{{.Names}}").stdout.split()
+        own = [name for name in names if name.startswith(self.prefix)]
+        found = json.loads(docker("inspect", *own).stdout) if own else []
+        return {
+            item["Name"][1:].removeprefix(f"{self.prefix}-"): (
+                item["State"]["Running"],
+                item["HostConfig"]["RestartPolicy"]["Name"],
+            )
+            for item in found
+        }
+
+    def stands(self, serving: str, *kept: str) -> None:
+        """Fail the test unless one release serves, these are kept, and nothing is left over."""
+        assert str((self.releases / "current").readlink()) == serving
+        up = {f"{process}-{serving}": (True, "unless-stopped") for process in ("web", "worker")}
+        found = self.containers()
+        assert {name: state for name, state in found.items() if state[0]} == up
+        assert {name.split("-")[1] for name in found} == {serving, *kept}
+        listed = {path.name for path in self.releases.iterdir()}
+        assert listed == {serving, *kept, "current"}
+
+    def remove(self) -> None:
+        """Remove every container."""
+        names = [f"{self.prefix}-{name}" for name in self.containers()]
+        if names:
+            docker("rm", "--force", *names)
+
+
+@pytest.fixture
+def stack(tmp_path, images):
+    one = Stack(tmp_path / "state", images["runtime"])
+    yield one
+    one.remove()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_deploy_that_is_killed_at_any_point(stack, point, when):
+    """The next run, of the same release, of the one before or of a third, ends in one that serves alone."""
+    stack.deploy("one")
+    stack.make("two")
+    module, name = point.split(".")
+    code = KILLING.format(module=module, name=name, when=when, call=1)
+    assert stack.call("deploy", "two", code=code).returncode == -9
+    # Whatever happened: something serves, and the engine would keep it up.
+    link = str((stack.releases / "current").readlink())
+    assert stack.containers()[f"web-{link}"] == (True, "unless-stopped")
+    stack.deploy("two")
+    stack.stands("two", "one")
+    stack.make("three")
+    assert stack.call("deploy", "three", code=code).returncode == -9
+    stack.deploy("two")
+    link = str((stack.releases / "current").readlink())
+    assert link == "two"
+    assert {name for name, state in stack.containers().items() if state[0]} == {
+        "web-two",
+        "worker-two",
+    }
+    assert not (stack.releases / "underway.json").exists()
+
+
+BAD = {
+    "ends": "raise SystemExit('no reason')",
+    "is not healthy": "import time\nwhile True: time.sleep(1)",
+    "ends a little later": f"import threading, os\nthreading.Timer(0.9, lambda: os._exit(7)).start()\n{ECHO}",
+    "ends once it serves": f"import threading, os\nthreading.Timer(2.6, lambda: os._exit(7)).start()\n{ECHO}",
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_release_leaves_the_one_before_with_its_workers(stack, bad):
+    stack.deploy("one")
+    stack.make("two", command=BAD[bad])
+    done = stack.call("deploy", "two")
+    assert done.returncode == 1
+    assert "What serves is one, as before" in done.stderr
+    stack.stands("one")
+
+
+def test_a_signal_goes_back(stack):
+    """Whoever ends the program finds the release of before, and its workers."""
+    stack.deploy("one")
+    stack.make("two")
+    code = KILLING.format(module="containers", name="stop", when="after", call=1)
+    done = stack.call("deploy", "two", code=code.replace("os.getpid(), 9", "os.getpid(), 15"))
+    assert done.returncode == 1
+    assert "Ended by SIGTERM" in done.stderr
+    stack.stands("one")
+
+
+def test_releases_are_gone_back_to_in_the_order_they_were_deployed_in(stack):
+    """A release that is deployed again counts as new; one that was only gone back to, as the one before the next."""
+    for name in ("one", "two", "three"):
+        stack.deploy(name)
+    stack.stands("three", "two", "one")
+    listed = stack.call("releases").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["one", "two", "three"]
+    assert "serves now" in listed[-1]
+    stack.deploy("one")
+    listed = stack.call("releases").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["two", "three", "one"]
+
+
+def test_more_releases_than_asked_for_are_not_kept(stack):
+    for name in ("one", "two", "three", "four"):
+        stack.deploy(name)
+    stack.stands("four", "three", "two")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense"])
+@pytest.mark.parametrize("file", ["served", "release.json"])
+def test_a_note_that_a_power_failure_took_locks_nobody_out(stack, file, content):
+    """The release serves on, and the next takes its place."""
+    stack.deploy("one")
+    (stack.releases / "one" / file).write_text(content)
+    stack.deploy("two")
+    stack.stands("two")
+
+
+def test_removed_containers_are_no_releases_to_go_back_to(stack):
+    """`docker container prune` takes all that do not run."""
+    stack.deploy("one")
+    stack.deploy("two")
+    docker("rm", f"{stack.prefix}-web-one", f"{stack.prefix}-worker-one")
+    refused = stack.call("rollback")
+    assert refused.returncode == 1
+    assert "There is no earlier release to go back to" in refused.stderr
+    stack.deploy("two")
+    stack.stands("two")
+
+
+def test_what_another_run_prepares_meanwhile_is_left_alone(stack):
+    """It waits for its turn, which comes when this one has ended."""
+    stack.deploy("one")
+    stack.make("two")
+    late = KILLING.format(module="containers", name="watch", when="never", call=1)
+    code = late.replace("    calls.append(words)", "    calls.append(words); prepare()")
+    prepare = f"import pathlib; prepare = lambda: pathlib.Path({str(stack.releases / 'next-one')!r}).mkdir(exist_ok=True)\n"
+    assert stack.call("deploy", "two", code=prepare + code).returncode == 0
+    assert (stack.releases / "next-one").is_dir()
+    time.sleep(0.1)
+    stack.deploy("two")
+    stack.stands("two", "one")
+
+
+def test_two_at_once(stack):
+    """The second is told who the first is."""
+    stack.deploy("one")
+    stack.make("two")
+    inside = KILLING.format(module="containers", name="watch", when="never", call=1)
+    code = f"import subprocess, sys\n{inside}".replace(
+        "    calls.append(words)",
+        "    calls.append(words); again = subprocess.run([sys.executable, '-m', 'postdo_deploy',"
+        " *sys.argv[1:3], 'deploy', 'one'], capture_output=True, text=True);"
+        " print(again.returncode, again.stderr)",
+    )
+    done = stack.call("deploy", "two", "--by=alice@laptop", code=code)
+    assert done.returncode == 0, done.stderr
+    assert "75 Another deploy is at work: process" in done.stdout
+    assert "of alice@laptop, since 20" in done.stdout
+    stack.stands("two", "one")
