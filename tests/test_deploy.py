@@ -254,6 +254,19 @@ def test_what_another_run_prepares_meanwhile_is_left_alone(stack):
     stack.stands("two", "one")
 
 
+def test_a_container_of_before_there_were_releases_serves_until_the_first_one_does(stack):
+    """It is not removed before a release has proven itself, and not kept afterwards."""
+    docker(
+        *("run", "--detach", "--name", f"{stack.prefix}-web", "--network", "none", "--init"),
+        *("--label", f"postdo.stack={stack.prefix}", stack.image, "python", "-c", WORKER),
+    )
+    stack.make("one", command=BAD["ends"])
+    assert stack.call("deploy", "one").returncode == 1
+    assert stack.containers() == {"web": (True, "no")}
+    stack.deploy("two")
+    stack.stands("two")
+
+
 def test_two_at_once(stack):
     """The second is told who the first is."""
     stack.deploy("one")

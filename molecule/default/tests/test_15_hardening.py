@@ -28,8 +28,10 @@ def test_a_container_has_no_privileges_and_writes_only_where_it_must(host, name)
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_container_cannot_take_the_whole_machine(host, name):
-    """Memory without swap, processes and logs are bounded."""
-    settings = host.containers(name)[name]["HostConfig"]
+    """Memory without swap, processes and logs are bounded; none sees the engine."""
+    found = host.containers(name)[name]
+    assert [m["Source"] for m in found["Mounts"] if "docker.sock" in m["Source"]] == []
+    settings = found["HostConfig"]
     assert 0 < settings["Memory"] == settings["MemorySwap"]
     assert 0 < settings["PidsLimit"] < 1000
     assert settings["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}

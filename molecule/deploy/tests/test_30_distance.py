@@ -1,5 +1,7 @@
 """A host at a distance: everything over SSH, as an ordinary user with sudo, and the image is built there."""
 
+import json
+
 from sites import PROJECT
 
 
@@ -55,7 +57,12 @@ def test_maintenance(distant):
         gateway = distant.run(
             "docker network inspect postdo-prod-edge --format '{{(index .IPAM.Config 0).Gateway}}'"
         )
-        distant.converge("prod", "-e", f'{{"proxy_maintenance_allow": ["{gateway}"]}}')
+        own = distant.directory / "maintenance.html"
+        own.write_text("<p>The operator's own page.</p>\n")
+        page = {"proxy_maintenance_page": str(own)}
+        distant.converge("prod", "-e", json.dumps(page))
+        assert b"The operator's own page." in distant.get("/trial/page").body
+        distant.converge("prod", "-e", json.dumps(page | {"proxy_maintenance_allow": [gateway]}))
         assert distant.get("/trial/page").status == 200
     finally:
         off = distant.operate("maintenance", "-e", "maintenance=off")

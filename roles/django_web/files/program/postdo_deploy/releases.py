@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from postdo_host import Failure, attempt, run, when
+from postdo_host import Failure, attempt, run, running, when
 
 from .environment import Environment
 
@@ -166,15 +166,19 @@ def remove(environment: Environment, since: float, *keep: Release | None) -> Non
     """Remove every release but these, with its containers, and the images that only it was made of.
 
     What was made after `since` (seconds since the epoch) is another run's, which waits for its turn. A
-    container of before there were releases is left to whoever takes its place.
+    container of before there were releases goes once it no longer serves.
     """
-    names = {release.name for release in keep if release} | {""}
+    names = {release.name for release in keep if release}
     names |= {
         directory.name
         for directory in environment.releases.iterdir()
         if not _served(directory) and directory.lstat().st_mtime > since
     }
-    gone = [name for name, release in containers(environment).items() if release not in names]
+    gone = [
+        name
+        for name, release in containers(environment).items()
+        if release not in names and (release or not running(name))
+    ]
     if gone:
         run("docker", "rm", "--force", *gone, doing="Removing containers that no release needs")
     images = {image for release in keep if release for image in release.images}
