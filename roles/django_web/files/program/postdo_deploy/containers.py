@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from subprocess import PIPE, STDOUT
 
 from postdo_host import Failure, attempt, inspect, last_words, run, status
 
@@ -15,8 +16,10 @@ class Unfit(Failure):
     """A container that does not do its work; says so together with its last lines."""
 
     def __init__(self, reason: str, container: str) -> None:
-        done = attempt("docker", "logs", "--tail", "40", container)
-        lines = "\n".join(f"  {line}" for line in (done.stdout + done.stderr).splitlines())
+        # In the order they came, and so many that the cause stands before gunicorn's own tracebacks.
+        together = {"capture_output": False, "stdout": PIPE, "stderr": STDOUT}
+        done = attempt("docker", "logs", "--tail", "100", container, **together)
+        lines = "\n".join(f"  {line}" for line in done.stdout.splitlines())
         super().__init__(f"{reason}\nIts last lines:\n{lines or '  (none)'}")
 
 
