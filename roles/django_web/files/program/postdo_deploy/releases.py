@@ -138,7 +138,7 @@ def note_served(*releases: Release) -> None:
 def table(known: list[Release], now: Release | None) -> list[str]:
     """Return a line for each release, the newest last."""
     return [
-        f"{one.name}  deployed {when(one.served)}  {one.revision or '-'}"
+        f"{one.name}  served at {when(one.served)}  {one.revision or '-'}"
         f"{'  serves now' if now and one.name == now.name else ''}"
         for one in known
     ]
