@@ -188,6 +188,11 @@ def test_other_certificates(distant, pebble, kind):
         said = distant.converge("prod", "-e", json.dumps(variables))
         assert "PRIVATE KEY" not in said
         assert distant.get("/trial/page", "--port", "443", "--name", NAME, *trust).status == 200
+    status = distant.operate("status", "-e", json.dumps(variables))
+    assert re.search("certificate +until .* GMT, by ", status.out)
+    # One's own that is good for two days more is a problem already.
+    assert (status.code == 0) == (kind != "own"), status.said
+    assert ("ends soon" in status.said) == (kind == "own")
     if kind == "own":
         refused = distant.ansible(
             "prod", "-e", json.dumps(variables | {"proxy_certificate_key": ""})
