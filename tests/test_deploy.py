@@ -18,6 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PROGRAM = PROJECT / "roles/django_web/files/program"
 LIBRARY = PROJECT / "roles/program/files/library"
 ECHO = (PROJECT / "molecule/deploy/tests/tools/echo.py").read_text()
+UNFIT = Path(__file__).with_name("unfit.py")
 WORKER = "import time\nwhile True: time.sleep(0.1)"
 # Between any two things that a deploy does, what it is about to do, or has just done.
 POINTS = [
@@ -58,6 +59,9 @@ class Stack:
         self.releases = place / "releases"
         self.releases.mkdir(parents=True)
         self.image = image
+        # What the release's own look at the schema finds; the real one has a project and a database.
+        self.unfit = place / "unfit.json"
+        self.unfit.write_text("[]")
         self.facts = place / "deploy.json"
         facts = {"prefix": self.prefix, "inventory": "none", "state": str(place), "front": {}}
         facts |= {"start_timeout": 10, "watch_time": 0.6, "keep_releases": 3}
@@ -82,7 +86,9 @@ class Stack:
                 *("--label", f"postdo.stack={self.prefix}", "--label", f"postdo.release={name}"),
                 *("--label", f"postdo.process={process}"),
                 *("--env", "GUNICORN_BIND=unix:/run/web/http.sock", "--env", "HEALTH_PATH=/"),
-                *("--volume", f"{directory}/run:/run/web", self.image, "python", "-c", code),
+                *("--volume", f"{directory}/run:/run/web", "--volume", f"{self.unfit}:/unfit.json"),
+                *("--volume", f"{UNFIT}:/opt/postdo/schema_fit.py:ro", self.image),
+                *("python", "-c", code),
             )
             assert made.returncode == 0, made.stderr
         manifest = {"release": name, "images": [self.image], "revision": name, "migrations": []}
@@ -210,6 +216,78 @@ def test_releases_are_gone_back_to_in_the_order_they_were_deployed_in(stack):
     stack.deploy("one")
     listed = stack.call("releases").stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["two", "three", "one"]
+
+
+def test_an_older_release_that_the_schema_has_left_behind_is_not_deployed_again(stack):
+    """What is refused to a rollback is refused to a deploy of the old source."""
+    stack.deploy("one")
+    stack.deploy("two")
+    stack.unfit.write_text('["the table of one is gone"]')
+    for words in (["deploy", "one"], ["rollback"]):
+        done = stack.call(*words)
+        assert done.returncode == 1
+        assert "the table of one is gone" in done.stderr
+        stack.stands("two", "one")
+
+
+def test_what_could_not_be_drained_is_healed_by_the_next_run(stack):
+    """The release serves and can be gone back to; the next run of it stops what was left."""
+    stack.deploy("one")
+    stack.make("two")
+    fails = KILLING.format(module="containers", name="stop", when="never", call=2)
+    code = fails.replace(
+        "    calls.append(words)",
+        "    calls.append(words)\n    if len(calls) == 2: raise deploy.Failure('the engine is away')",
+    ).replace("import containers", "import deploy, containers")
+    done = stack.call("deploy", "two", code=code)
+    assert done.returncode == 0, done.stderr
+    assert "What served before could not be stopped" in done.stdout
+    assert stack.containers()["web-one"][0]
+    assert (stack.releases / "underway.json").exists()
+    stack.deploy("two")
+    stack.stands("two", "one")
+
+
+def test_an_engine_that_is_away_for_a_moment_is_waited_for_and_then_things_are_as_before(stack):
+    """Just after the switch the engine does not answer; its silence says nothing about the containers."""
+    stack.deploy("one")
+    stack.make("two")
+    away = (
+        "import os, threading\n"
+        "def away():\n"
+        "    os.environ['DOCKER_HOST'] = 'unix:///nowhere'\n"
+        "    threading.Timer(2, os.environ.pop, ['DOCKER_HOST']).start()\n"
+    )
+    watch = KILLING.format(module="containers", name="watch", when="never", call=3)
+    code = away + watch.replace(
+        "    calls.append(words)", "    calls.append(words)\n    if len(calls) == 3: away()"
+    )
+    done = stack.call("deploy", "two", code=code)
+    assert done.returncode == 1
+    assert "Cannot connect to the Docker daemon" in done.stderr
+    stack.stands("one")
+
+
+def test_a_migration_that_outlived_its_deploy_is_waited_for(stack):
+    """It belongs to a release that is given up; ended in its middle it could leave anything behind."""
+    stack.deploy("one")
+    stack.make("given-up")
+    done = stack.releases / "given-up/run/done"
+    migrate = "import time, pathlib; time.sleep(2); pathlib.Path('/run/web/done').touch()"
+    docker(
+        *("run", "--detach", "--name", f"{stack.prefix}-migrate-given-up", "--network", "none"),
+        *("--label", f"postdo.stack={stack.prefix}", "--label", "postdo.release=given-up"),
+        *("--label", "postdo.process=migrate", "--volume", f"{done.parent}:/run/web"),
+        *(stack.image, "python", "-c", migrate),
+    )
+    late = KILLING.format(module="releases", name="remove", when="never", call=1)
+    seen = f"import pathlib; seen = lambda: print('ended', pathlib.Path({str(done)!r}).exists())\n"
+    code = seen + late.replace("    calls.append(words)", "    calls.append(words); seen()")
+    stack.make("two")
+    said = stack.call("deploy", "two", code=code)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("ended True")
+    stack.stands("two", "one")
 
 
 def test_more_releases_than_asked_for_are_not_kept(stack):

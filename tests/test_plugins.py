@@ -288,6 +288,15 @@ def test_secrets_are_readable_by_their_user_and_by_nobody_else(secrets):
     assert others == ["0o711", "0o711"]  # nobody but root lists them
 
 
+def test_what_is_not_listed_stays_where_nothing_is_to_be_pruned(secrets, module):
+    path, keep = secrets
+    keep(a=CANARY, b="b")
+    words = {"path": str(path), "uid": UID, "files": {"b": "b"}, "prune": False}
+    assert module("secret_directory", **words)["changed"] is False
+    assert (path / "a").read_text() == CANARY
+    assert keep(b="b")["removed"] == ["a"]
+
+
 def test_a_second_run_changes_nothing(secrets):
     path, keep = secrets
     files = {"a": CANARY, "lines": "1\r\n2\n", "empty": ""}

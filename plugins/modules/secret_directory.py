@@ -11,10 +11,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: secret_directory
-short_description: a directory that holds exactly the given secret files
+short_description: a directory that holds the given secret files
 description:
   - Writes each file aside and renames it, so that a reader sees the old or the new secret, never a
-    cut one. Files that are not listed are removed. Nothing of the content is ever returned.
+    cut one. Nothing of the content is ever returned.
 options:
   path:
     description: The directory. Missing parents are made, for root alone to list.
@@ -28,6 +28,10 @@ options:
     description: The content of each file by name.
     type: dict
     required: true
+  prune:
+    description: Whether files that are not listed are removed.
+    type: bool
+    default: true
 """
 
 RETURN = """
@@ -79,6 +83,7 @@ def main():
             "path": {"type": "path", "required": True},
             "uid": {"type": "int", "required": True},
             "files": {"type": "dict", "required": True, "no_log": True},
+            "prune": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -90,7 +95,7 @@ def main():
     written = sorted(
         name for name, text in files.items() if not _matches(os.path.join(path, name), text, uid)
     )
-    removed = sorted(present - set(files))
+    removed = sorted(present - set(files)) if module.params["prune"] else []
     status = os.stat(path) if os.path.isdir(path) else None
     guarded = status and status.st_uid == uid and status.st_mode & 0o777 == 0o500
     changed = bool(written or removed or not guarded)

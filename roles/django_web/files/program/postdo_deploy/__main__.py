@@ -42,7 +42,10 @@ def main() -> int:
     for kind in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(kind, _ended)
     try:
-        asked.function(Environment(asked.environment), asked)
+        environment = Environment(asked.environment)
+        if not environment.releases.is_dir():
+            raise Failure(f"Nothing was deployed here yet. Deploy it: {environment.call}")
+        asked.function(environment, asked)
     except Failure as failure:
         print(failure, file=sys.stderr)
         return 75 if isinstance(failure, Busy) else 1
@@ -75,6 +78,7 @@ def _account(environment: Environment, account: Account, work: Callable[[], list
         try:
             said = work()
         except BaseException as problem:
+            account.settled = not getattr(problem, "__notes__", [])
             # Where the disk is full, that is what is to be told.
             with contextlib.suppress(OSError):
                 account.close(str(problem) or type(problem).__name__)
@@ -100,7 +104,10 @@ def _maintenance(environment: Environment, asked: argparse.Namespace) -> None:
     """show visitors a page that says so, or the site again"""
     flag, there = environment.maintenance, environment.maintenance.exists()
     if asked.state == "on" and not there:
-        flag.write_text(f"{when(time.time())} by {asked.by}\n")
+        # Written aside: a full disk would leave an empty one, and visitors without the site.
+        aside = flag.with_suffix(".new")
+        aside.write_text(f"{when(time.time())} by {asked.by}\n")
+        aside.rename(flag)
     elif asked.state == "off":
         flag.unlink(missing_ok=True)
     since = f" since {flag.read_text().strip()}" if flag.exists() else ""

@@ -24,6 +24,9 @@ class Account:
     def __init__(self, environment: Environment, operation: str, by: str, began: float = 0) -> None:
         self._environment = environment
         self.begun = time.time()
+        # False where something is left to do: the next run then does not take all for well.
+        self.settled = True
+        self._written = False
         self.entry: dict = {
             "operation": operation,
             "by": by,
@@ -54,9 +57,13 @@ class Account:
         aside = self._environment.underway.with_suffix(".new")
         aside.write_text(json.dumps({**self.entry, "step": step}))
         aside.rename(self._environment.underway)
+        self._written = True
 
     def close(self, problem: str = "") -> None:
-        """Add this to the history, the oldest entries going, and say no longer that it is under way."""
+        """Add this to the history, the oldest entries going, and say no longer that it is under way.
+
+        What an earlier run left is for one that does something to settle.
+        """
         self.entry |= {"problem": problem.splitlines()[0] if problem else "", "ended": time.time()}
         history = self._environment.history
         lines = history.read_text().splitlines() if history.exists() else []
@@ -66,7 +73,8 @@ class Account:
             file.flush()
             os.fsync(file.fileno())
         aside.rename(history)
-        self._environment.underway.unlink(missing_ok=True)
+        if self.settled and self._written:
+            self._environment.underway.unlink(missing_ok=True)
 
     def saw(self, seen: Seen | None) -> None:
         """Take over what the visitor met; None where there was no site to visit."""

@@ -39,6 +39,18 @@ def start_again(process: Process) -> None:
         run("docker", "restart", *words, doing=f"Restarting {process.container}")
 
 
+def await_engine(seconds: int = 60) -> None:
+    """Wait for an engine that starts again; one that does not come back is told by whoever asks it next."""
+    deadline = time.monotonic() + seconds
+    while attempt("docker", "version").returncode and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def await_end(*containers: str) -> None:
+    """Wait until these have ended."""
+    run("docker", "wait", *containers, doing=f"Waiting for {' and '.join(containers)}")
+
+
 def run_once(container: str) -> None:
     """Run a container to its end and remove it; raises Unfit with its last lines if it failed."""
     done = attempt("docker", "start", "--attach", container)

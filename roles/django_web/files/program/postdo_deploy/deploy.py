@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-from postdo_host import Failure, inspect
+from postdo_host import Failure, attempt, inspect, running
 
 from . import containers, front, releases
 from .account import Account, interrupted
@@ -22,14 +22,20 @@ def deploy(environment: Environment, name: str, account: Account) -> list[str]:
     said = interrupted(environment)
     release, before = releases.read(environment, name), releases.current(environment)
     account.about(release, before)
+    _await_migrations(environment, account)
     known = releases.kept(environment)
     releases.remove(environment, account.begun, release, before, *known)
     _migrate(environment, release, before, account)
-    _in_service(environment, release, before, account)
+    # One that has served may be older than what was done to the schema since.
+    returns = bool(before and before.name != name and release.served)
+    proof = _require_fit if returns else None
+    said += _in_service(environment, release, before, account, proof)
     if before and before.name != name and before.served:
         # What served last is what to go back to first, whenever it was made.
         releases.note_served(before)
     releases.note_served(release)
+    # A run that was refused meanwhile may have made it again.
+    attempt("docker", "rm", _migration(environment, release))
     try:
         releases.remove(environment, account.begun, *_newest(environment, release))
     except (Failure, OSError) as problem:
@@ -43,8 +49,8 @@ def roll_back(environment: Environment, name: str, account: Account) -> list[str
     before, known = releases.current(environment), releases.kept(environment)
     release = _earlier(name, before, known)
     account.about(release, before)
-    _in_service(environment, release, before, account, proof=_require_fit)
-    return said
+    _await_migrations(environment, account)
+    return said + _in_service(environment, release, before, account, _require_fit)
 
 
 def _newest(environment: Environment, release: Release) -> list[Release]:
@@ -73,11 +79,25 @@ def _earlier(name: str, before: Release | None, known: list[Release]) -> Release
     return found[0]
 
 
+def _migration(environment: Environment, release: Release) -> str:
+    """Return the container that applies a release's migrations."""
+    return f"{environment.prefix}-migrate-{release.name}"
+
+
+def _await_migrations(environment: Environment, account: Account) -> None:
+    """Wait for migrations that outlived their deploy; ended in their middle, they could leave anything behind."""
+    prefix = f"{environment.prefix}-migrate-"
+    names = [name for name in releases.containers(environment) if name.startswith(prefix)]
+    if still := [name for name in names if running(name)]:
+        with account.step("wait"):
+            containers.await_end(*still)
+
+
 def _migrate(
     environment: Environment, release: Release, before: Release | None, account: Account
 ) -> None:
     """Apply the migrations, if the run before this made a container for it."""
-    container = f"{environment.prefix}-migrate-{release.name}"
+    container = _migration(environment, release)
     if inspect("container", container) is None:
         return
     try:
@@ -95,11 +115,11 @@ def _in_service(
     release: Release,
     before: Release | None,
     account: Account,
-    proof: Callable[[Release], None] = lambda _: None,
-) -> None:
-    """Put a release in the place of what serves; raises Failure once that serves again.
+    proof: Callable[[Release], None] | None = None,
+) -> list[str]:
+    """Put a release in the place of what serves; return what there is to say about it.
 
-    `proof` may raise Failure while the release runs beside what serves.
+    Raises Failure once what served does so again. `proof` may raise it while both run.
     """
     others = _others(environment, release)
     heals = before is not None and before.name == release.name
@@ -112,7 +132,8 @@ def _in_service(
                         containers.start_again(release.web)
                     containers.start(release.web)
                     containers.await_health(release.web, environment.start_timeout)
-                    proof(release)
+                    if proof:
+                        proof(release)
                 if before and not heals:
                     with account.step("watch"):
                         containers.watch([release.web], environment.watch_time)
@@ -133,10 +154,15 @@ def _in_service(
                 with _undisturbed():
                     _go_back(environment, release, before, problem)
                 raise
-            with account.step("drain"), _undisturbed():
-                containers.stop(others)
+            try:
+                with account.step("drain"), _undisturbed():
+                    containers.stop(others)
+            except Failure as problem:
+                account.settled = False
+                return [f"What served before could not be stopped; run again for it. {problem}"]
     finally:
         account.saw(seen)
+    return []
 
 
 def _visitor(environment: Environment) -> front.Visitor | nullcontext[None]:
@@ -194,6 +220,7 @@ def _go_back(
             releases.discard(environment, release, before, *releases.kept(environment))
 
     steps = [
+        containers.await_engine,
         link,
         lambda: containers.stop(release.processes),
         lambda: containers.start(*(before.processes if before else [])),

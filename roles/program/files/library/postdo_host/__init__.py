@@ -108,9 +108,16 @@ def last_words(done: subprocess.CompletedProcess[str], count: int = 4) -> str:
 
 
 def inspect(kind: str, name: str) -> dict | None:
-    """Return what the engine knows of a container, volume or network; None if it knows none."""
+    """Return what the engine knows of a container, volume or network; None if it knows none.
+
+    Raises Failure where the engine does not answer: that says nothing about what is there.
+    """
     done = attempt("docker", "inspect", "--type", kind, name)
-    return json.loads(done.stdout)[0] if done.returncode == 0 else None
+    if done.returncode == 0:
+        return json.loads(done.stdout)[0]
+    if "no such" in done.stderr.lower() or "not found" in done.stderr.lower():
+        return None
+    raise Failure(f"The engine does not say what {name} is: {last_words(done)}")
 
 
 def status(container: str) -> str:
