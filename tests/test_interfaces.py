@@ -191,6 +191,29 @@ def test_both_readmes_have_the_same_headings_and_the_same_code():
     assert code[0]
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.pt-BR.md"])
+def test_the_readme_gives_the_defaults_of_the_roles(name):
+    """Where a cell has nothing but values; others say in words what a default follows from."""
+    known = {variable: value for role in ROLES for variable, value in defaults(role).items()}
+    words = {"empty": "", "vazio": "", "vazia": ""}
+    wrong, right = [], 0
+    row = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
+    for cells in row.finditer((REPOSITORY / name).read_text("utf-8")):
+        variables = re.findall(r"`(\w+)`", cells[1])
+        given = [words.get(value, value.strip("`")) for value in cells[2].split(", ")]
+        if len(given) != len(variables) or not {*variables} <= {*known}:
+            continue
+        for variable, value in zip(variables, given, strict=True):
+            default = known[variable]
+            plain = isinstance(default, (str, int)) and "{{" not in str(default)
+            text = str(default).lower() if isinstance(default, bool) else str(default)
+            if plain and text != value:
+                wrong.append(f"{variable} is {default!r}, and said to be {value!r}")
+            right += plain
+    assert_none(wrong)
+    assert right > 50
+
+
 def test_no_file_names_the_host_of_a_registry():
     assert_none(findings(REGISTRIES))
 
