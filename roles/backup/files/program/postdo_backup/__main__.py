@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from postdo_host import exit_status
+
 from . import (
     drill,
     health,
@@ -62,15 +64,7 @@ def main() -> int:
     # To be ended is to clean up.
     for kind in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(kind, lambda number, _: sys.exit(128 + number))
-    try:
-        asked.function(Environment(asked.environment), asked)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 75 if isinstance(failure, Busy) else 1
-    except OSError as error:
-        print(f"{error.filename or 'The operation'}: {error.strerror}.", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: asked.function(Environment(asked.environment), asked))
 
 
 def _prepare(environment: Environment, asked: argparse.Namespace) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from postdo_host import undisturbed
 
 from . import copies
 from .environment import Environment, Failure, attempt, run, stamp, status
@@ -30,7 +29,7 @@ def _exchange(environment: Environment, places: dict[str, str], to: str) -> list
     consumers = list(dict.fromkeys(name for live in places for name in users(environment, live)))
     up = [name for name in consumers if status(name) in ("running", "restarting", "paused")]
     exchanged = []
-    with _uninterrupted():
+    with undisturbed():
         try:
             for restored, _, kept in exchanges:
                 copies.make_volume(environment, kept, reason)
@@ -60,18 +59,6 @@ def users(environment: Environment, volume: str) -> list[str]:
     words = ["--filter", f"volume={volume}", "--filter", f"label=postdo.stack={environment.prefix}"]
     words += ["--format", "{{.Names}}"]
     return run("docker", "ps", "--all", *words, doing=f"Asking who uses {volume}").split()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let no signal come between the exchange and its undoing; they are moments."""
-    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _require_stopped(containers: list[str]) -> None:

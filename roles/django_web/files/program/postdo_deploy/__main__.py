@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from postdo_host import Busy, Failure, when
+from postdo_host import Failure, exit_status, when
 
 from . import deploy, releases
 from .account import Account, describe_visitors, history
@@ -41,18 +41,14 @@ def main() -> int:
     # To be ended is to go back.
     for kind in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(kind, _ended)
-    try:
+
+    def operate() -> None:
         environment = Environment(asked.environment)
         if not environment.releases.is_dir():
             raise Failure(f"Nothing was deployed here yet. Deploy it: {environment.call}")
         asked.function(environment, asked)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
-        return 75 if isinstance(failure, Busy) else 1
-    except OSError as error:
-        print(f"{error.filename or 'The operation'}: {error.strerror}.", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_status(operate)
 
 
 def _ended(number: int, _: object) -> None:

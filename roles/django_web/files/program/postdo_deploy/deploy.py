@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 
-from postdo_host import Failure, attempt, inspect, running
+from postdo_host import Failure, attempt, inspect, running, undisturbed
 
 from . import containers, front, releases
 from .account import Account, interrupted
@@ -104,7 +103,7 @@ def _migrate(
         with account.step("migrate"):
             containers.run_once(container)
     except BaseException:
-        with _undisturbed():
+        with undisturbed():
             _go_back(environment, release, before)
         raise
     account.entry["migrations"] = release.migrations
@@ -142,7 +141,7 @@ def _in_service(
                     containers.start(*release.workers)
                     if release.workers and not heals:
                         containers.watch(release.workers, environment.watch_time)
-                with account.step("switch"), _undisturbed():
+                with account.step("switch"), undisturbed():
                     # First: a release that serves comes back by itself, whatever happens next.
                     containers.keep_up(release.processes)
                     releases.serve(environment, release)
@@ -151,11 +150,11 @@ def _in_service(
                     with account.step("watch"):
                         containers.watch(release.processes, environment.watch_time)
             except BaseException as problem:
-                with _undisturbed():
+                with undisturbed():
                     _go_back(environment, release, before, problem)
                 raise
             try:
-                with account.step("drain"), _undisturbed():
+                with account.step("drain"), undisturbed():
                     containers.stop(others)
             except Failure as problem:
                 account.settled = False
@@ -232,15 +231,3 @@ def _go_back(
         except (Failure, OSError) as another:
             if problem is not None:
                 problem.add_note(f"And while going back: {another}")
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let no signal come between the steps of what takes only moments."""
-    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +57,34 @@ def lock(directory: Path, name: str, wait: float = 0, by: str = "") -> Iterator[
             yield dead
         finally:
             file.truncate(0)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no signal come between the steps of what takes only moments."""
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def exit_status(operation: Callable[[], None]) -> int:
+    """Return the exit status of an operation: 0, 1 for a failure, or 75 where somebody is at work.
+
+    A failure is told on the standard error in words.
+    """
+    try:
+        operation()
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return 75 if isinstance(failure, Busy) else 1
+    except OSError as error:
+        print(f"{error.filename or 'The operation'}: {error.strerror}.", file=sys.stderr)
+        return 1
+    return 0
 
 
 def when(moment: float) -> str:
