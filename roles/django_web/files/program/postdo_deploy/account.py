@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -98,7 +99,16 @@ class Account:
             f"  visitors    {describe_visitors(entry)}",
         ]
         if entry.get("migrations"):
-            lines.append(f"  migrations  {', '.join(entry['migrations'])}")
+            names = ", ".join(entry["migrations"])
+            lines.append(
+                textwrap.fill(
+                    names,
+                    width=110,
+                    initial_indent="  migrations  ",
+                    subsequent_indent=" " * 14,
+                    break_on_hyphens=False,
+                )
+            )
         return "\n".join(lines)
 
     def describe_failure(self) -> str:
