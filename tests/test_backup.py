@@ -23,6 +23,7 @@ PROGRAM = ROLE / "files/program"
 LIBRARY = ROLE.parent / "program/files/library"
 sys.path[:0] = [str(PROGRAM), str(LIBRARY)]
 
+import postdo_host
 from postdo_backup import (
     copies,
     drill,
@@ -398,6 +399,26 @@ def test_lock_says_who_has_it_and_ends_with_its_process(environment, holder):
         said = (environment.state / "backup.lock").read_text()
         assert said.startswith(f"process {os.getpid()}, since 20")
         assert said.count("process") == 1
+
+
+@pytest.mark.parametrize(
+    ("weak", "status", "calls"), [(0, 0, 1), (1, 0, 2), (2, 0, 3), (9, 126, 3)]
+)
+def test_what_the_engine_did_not_begin_is_begun_again(tmp_path, weak, status, calls):
+    """Three times in all; what has run is not run again."""
+    called, script = tmp_path / "called", tmp_path / "docker"
+    called.touch()
+    script.write_text(f"""#!/bin/sh
+echo >> {called}
+[ "$(wc -l < {called})" -gt {weak} ] && exec cat
+echo 'OCI runtime exec failed: exec failed: unable to start container process: read init-p'
+exit 126
+""")
+    script.chmod(0o755)
+    done = postdo_host.attempt(script, "exec", input="a query")
+    assert done.returncode == status
+    assert (done.stdout == "a query") is (status == 0)
+    assert called.read_text().count("\n") == calls
 
 
 def test_record_keeps_the_last_results(environment):

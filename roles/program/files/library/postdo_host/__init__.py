@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+# A moment's weakness of runc as a rule; the command itself has not run.
+_NOT_BEGUN = "OCI runtime exec failed"
+
 
 class Failure(Exception):
     """What went wrong and what to do, for a person to read."""
@@ -107,13 +110,21 @@ def size(count: float) -> str:
 
 
 def attempt(*command: object, **options) -> subprocess.CompletedProcess[str]:
-    """Run a command, its output as text, whatever comes of it."""
+    """Run a command, its output as text, whatever comes of it.
+
+    What the engine failed to begin in a container is begun again, three times in all.
+    """
     options = {"capture_output": True, "stdin": subprocess.DEVNULL, **options}
     if "input" in options:
         del options["stdin"]
-    return subprocess.run(
-        [str(word) for word in command], text=True, errors="replace", check=False, **options
-    )
+    words = [str(word) for word in command]
+    for pause in (0.2, 1, 0):
+        done = subprocess.run(words, text=True, errors="replace", check=False, **options)
+        said = done.stderr or done.stdout or ""
+        if not said.startswith(_NOT_BEGUN):
+            break
+        time.sleep(pause)
+    return done
 
 
 def run(*command: object, doing: str, **options) -> str:
