@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from server import Server, docker
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -68,3 +69,16 @@ def python(run, repository, tmp_path_factory):
         answer = run(*command, env=env)
         assert answer.returncode == 0, answer.stderr
     return place / "bin/python"
+
+
+@pytest.fixture(scope="session")
+def postgres(image):
+    """Yield a server that is published on a port of the loopback, and prepared."""
+    server = Server(image)
+    try:
+        server.start(options=["--publish=127.0.0.1::5432"])
+        server.prepare("--createdb")
+        server.port = docker("port", server.name, "5432").stdout.strip().rsplit(":", 1)[1]
+        yield server
+    finally:
+        server.remove()

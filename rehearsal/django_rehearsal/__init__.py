@@ -1,0 +1,6 @@
+"""What a Django project's migrations would do to its database, found out on a copy of it.
+
+Runs in the project's own environment (its Python, its directory) against PostgreSQL, and need not be among
+its INSTALLED_APPS: `python -m django_rehearsal OPERATION`. The modules `drift`, `policy` and `verdict` need
+neither Django nor a database.
+"""

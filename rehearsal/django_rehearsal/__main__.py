@@ -1,0 +1,112 @@
+"""The command line: `python -m django_rehearsal OPERATION`, in the project's directory with its environment.
+
+Every answer is a line of JSON on the standard output. The exit status is 0, 1 where a migration failed (which was
+told), 2 where the project or its database can't be examined (said on the standard error), or 75 where somebody
+else migrates the database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
+
+from . import catalog, exercise, health, history, live, project, relations, replay, trial
+
+
+def main() -> int:
+    """Run one operation and return the exit status."""
+    parser = argparse.ArgumentParser(prog="django_rehearsal", description=__doc__.splitlines()[0])
+    operations = parser.add_subparsers(required=True, metavar="OPERATION")
+
+    def operation(
+        function: Callable[[argparse.Namespace, Callable], int],
+    ) -> argparse.ArgumentParser:
+        name = function.__name__.strip("_")
+        one = operations.add_parser(name, help=function.__doc__)
+        one.set_defaults(function=function)
+        return one
+
+    operation(_look)
+    operation(_replay).add_argument("--database", required=True)
+    rehearse = operation(_rehearse)
+    rehearse.add_argument("--interrupted", default="")
+    rehearse.add_argument("--pause", action="store_true")
+    operation(_exercise).add_argument("--requests", type=json.loads, default=[])
+    apply = operation(_apply)
+    apply.add_argument("--limits", type=json.loads, default={})
+    apply.add_argument("--interrupted", default="")
+    asked = parser.parse_args()
+    channel = project.answers()
+    try:
+        return asked.function(asked, partial(project.say, channel))
+    except live.Busy:
+        return 75
+    except trial.Stopped:
+        return 1
+    except (Error, ImproperlyConfigured, ImportError) as error:
+        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """say what the database lacks, what is wrong with it, and what its schema is; change nothing"""
+    connection = project.set_up(read_only=True)
+    found = history.read(connection)
+    say(
+        {
+            **asdict(found),
+            "catalog": catalog.read(connection),
+            "ailments": [asdict(one) for one in health.examine(connection)],
+            "invalid_indexes": relations.invalid_indexes(connection),
+        }
+    )
+    return 0
+
+
+def _replay(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """apply to another, empty database what standard input names as recorded, and say its schema"""
+    connection = project.set_up(asked.database)
+    try:
+        say({"catalog": replay.replay(connection, json.load(sys.stdin))})
+    except replay.Unplayable as error:
+        say({"migration": error.migration, "error": str(error)})
+        return 1
+    return 0
+
+
+def _rehearse(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """apply what the database lacks, a line for each migration; with --pause go on at each line of input"""
+
+    def tell(found: dict) -> None:
+        say(found)
+        if asked.pause and not sys.stdin.readline():
+            raise trial.Stopped
+
+    say({"catalog": trial.Trial(project.set_up(), tell, asked.interrupted).run()})
+    return 0
+
+
+def _exercise(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """use every model and make the requests, and say what could be done; leave no trace"""
+    project.set_up()
+    say(asdict(exercise.exercise(asked.requests)))
+    return 0
+
+
+def _apply(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """apply what the live database lacks, a line before and after each migration"""
+    connection = project.set_up()
+    live.Live(connection, say, live.Limits(**asked.limits), asked.interrupted).run()
+    say({"catalog": catalog.read(connection)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

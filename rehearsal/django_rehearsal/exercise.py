@@ -1,0 +1,201 @@
+"""A release at work on a database, without leaving a trace: does its code still get along with the schema?
+
+Every model is read, and a row of it inserted and updated; requests that the operator lists are made. Each answer
+is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a rule
+that only the application knows, for example) says nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import ipaddress
+import random
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.core.wsgi import get_wsgi_application
+from django.db import DEFAULT_DB_ALIAS, connections, models, router, transaction
+from django.test import Client
+
+from . import failures
+
+
+@dataclass
+class Exercised:
+    """What a release could do: an empty text, or why not.
+
+    `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert` and
+    `update`; `requests` maps "GET /path" to the status of the answer.
+    """
+
+    checks: str = ""
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+
+
+def exercise(requests: Iterable[dict]) -> Exercised:
+    """Try everything once. A request has a `path`, and may have a `method` and `data` for a form."""
+    done = Exercised(checks=_checks())
+    for model in apps.get_models(include_auto_created=True):
+        if not model._meta.swapped and not model._meta.proxy and _is_here(model):
+            done.models[model._meta.label] = _model(model)
+    if requests:
+        # Loaded as a server loads it, with its middleware.
+        get_wsgi_application()
+        for request in requests:
+            method = request.get("method", "GET").upper()
+            done.requests[f"{method} {request['path']}"] = _request(method, request)
+    return done
+
+
+def _is_here(model: type[models.Model]) -> bool:
+    return router.db_for_write(model) == DEFAULT_DB_ALIAS
+
+
+def _checks() -> str:
+    """Return what Django's own checks object to, those of the database with them."""
+    try:
+        call_command(
+            "check", databases=[DEFAULT_DB_ALIAS], stdout=io.StringIO(), stderr=io.StringIO()
+        )
+    except SystemCheckError as error:
+        return str(error).strip()
+    return ""
+
+
+def _tried(action: Callable[[], object]) -> str:
+    """Do something and undo it; return why it did not work, beginning with PostgreSQL's code."""
+    try:
+        with transaction.atomic():
+            action()
+            transaction.set_rollback(True)
+    except Exception as error:  # noqa: BLE001 - the project's own code may raise anything, and that is the answer
+        return f"{failures.sqlstate(error)} {failures.words(error)}".strip()
+    return ""
+
+
+def _model(model: type[models.Model]) -> dict[str, str]:
+    """Read, insert and update one row of a model."""
+    found: list[models.Model] = []
+    done = {"read": _tried(lambda: found.extend(_rows(model)[:1]))}
+    if model._meta.managed:
+        row = found[0] if found else None
+        done["insert"] = _tried(lambda: _insert(model, row))
+        done["update"] = _tried(lambda: _update(model, row))
+    return done
+
+
+def _rows(model: type[models.Model]) -> models.QuerySet:
+    return model._base_manager.using(DEFAULT_DB_ALIAS).order_by()
+
+
+def _columns(model: type[models.Model]) -> list[models.Field]:
+    """Return the fields with a column in the model's own table that may be written."""
+    local = model._meta.local_concrete_fields
+    return [one for one in local if not getattr(one, "generated", False)]
+
+
+def _insert(model: type[models.Model], like: models.Model | None) -> None:
+    """Insert a row, as far as possible like one that is there."""
+    fields = [one for one in _columns(model) if not isinstance(one, models.AutoField)]
+    new = model()
+    for one in fields:
+        setattr(new, one.attname, _value(one, like))
+    # Without signals: they are the application's deeds, and this is about its tables.
+    _rows(model)._insert([new], fields=fields, using=DEFAULT_DB_ALIAS, raw=True)
+
+
+def _update(model: type[models.Model], row: models.Model | None) -> None:
+    """Write every column of a row again; where there is no row, of none."""
+    values = {
+        one.attname: getattr(row, one.attname) if row else _value(one, None)
+        for one in _columns(model)
+        if not one.primary_key
+    }
+    if values:
+        chosen = _rows(model).filter(pk=row.pk) if row else _rows(model)
+        chosen.update(**values)
+
+
+def _value(one: models.Field, like: models.Model | None) -> object:
+    """Return a value for a new row's column."""
+    if like is not None and not _is_unique(one):
+        return getattr(like, one.attname)
+    target = one
+    while target.is_relation:
+        target = target.target_field
+    if one.has_default() and not _is_unique(one):
+        return one.get_default()
+    if one.null and not one.primary_key:
+        return None
+    if one.choices and not _is_unique(one):
+        return one.flatchoices[0][0]
+    return _made_up(target)
+
+
+def _is_unique(one: models.Field) -> bool:
+    """Return whether a field's value may occur once only, alone or with others."""
+    options = one.model._meta
+    together = [set(names) for names in options.unique_together]
+    together += [set(rule.fields) for rule in options.constraints if hasattr(rule, "fields")]
+    return one.unique or any(one.name in names for names in together)
+
+
+def _made_up(one: models.Field) -> object:
+    """Return a value of a field's kind that is hardly there yet."""
+    now = datetime.datetime.now(datetime.UTC)
+    kind = one.get_internal_type()
+    number = random.randrange(10**6, 2 * 10**9)
+    if kind.startswith(("Small", "PositiveSmall")):
+        number = random.randrange(32000)
+    simple: dict[str, object] = {
+        "BooleanField": False,
+        "DateField": now.date() - datetime.timedelta(days=number % 300000),
+        "DateTimeField": now,
+        "TimeField": now.time(),
+        "DurationField": datetime.timedelta(seconds=number),
+        "DecimalField": 0,
+        "FloatField": float(number),
+        "UUIDField": uuid.uuid4(),
+        "JSONField": {},
+        "BinaryField": b"",
+        "GenericIPAddressField": str(ipaddress.IPv4Address(number)),
+        "ArrayField": [],
+        "HStoreField": {},
+    }
+    if kind in simple:
+        return simple[kind]
+    if kind.endswith(("IntegerField", "AutoField")):
+        return number
+    text = f"rehearsal-{uuid.uuid4().hex}"
+    length = getattr(one, "max_length", None) or len(text)
+    return text[-length:]
+
+
+def _request(method: str, request: dict) -> int:
+    """Make one request and return the status of the answer; what it wrote is undone."""
+    hosts = [host for host in settings.ALLOWED_HOSTS if not host.startswith((".", "*"))]
+    client = Client(raise_request_exception=False, headers={"host": (hosts or ["localhost"])[0]})
+    status = 0
+
+    def ask() -> None:
+        nonlocal status
+        answer = client.generic(
+            method,
+            request["path"],
+            data=urlencode(request.get("data", {}), doseq=True),
+            content_type="application/x-www-form-urlencoded",
+            secure=settings.SECURE_SSL_REDIRECT,
+        )
+        status = answer.status_code
+
+    connections[DEFAULT_DB_ALIAS].ensure_connection()
+    why = _tried(ask)
+    return 500 if why and not status else status

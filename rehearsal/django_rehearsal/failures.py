@@ -1,0 +1,58 @@
+"""What PostgreSQL says of a statement that failed, with the rows that are to blame where it names none."""
+
+from __future__ import annotations
+
+import re
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
+_UNIQUE, _NOT_NULL, _CHECK = "23505", "23502", "23514"
+_SHOWN = 5  # rows that serve as examples
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code for an error, of whichever driver; empty if it is none of PostgreSQL's."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
+
+
+def words(error: BaseException) -> str:
+    """Return an error in one paragraph, beginning with its kind where it is not PostgreSQL's."""
+    diagnosis = getattr(error.__cause__, "diag", None)
+    if diagnosis is not None and diagnosis.message_primary:
+        parts = (diagnosis.message_primary, diagnosis.message_detail, diagnosis.message_hint)
+        return ". ".join(part.rstrip(".") for part in parts if part) + "."
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def culprits(error: BaseException, connection: BaseDatabaseWrapper) -> list[str]:
+    """Return examples of the rows that refuse a constraint, a line each; none where they can't be told.
+
+    Called once the failed transaction has been rolled back.
+    """
+    diagnosis = getattr(error.__cause__, "diag", None)
+    if diagnosis is None or not diagnosis.table_name:
+        return []
+    quote = connection.ops.quote_name
+    table = f"{quote(diagnosis.schema_name)}.{quote(diagnosis.table_name)}"
+    code = sqlstate(error)
+    key = re.search(r"Key \((.+?)\)=\(", diagnosis.message_detail or "")
+    try:
+        with connection.cursor() as cursor:
+            if code == _UNIQUE and key:
+                cursor.execute(
+                    f"SELECT concat_ws(', ', {key[1]}), count(*) FROM {table} "
+                    f"GROUP BY {key[1]} HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT {_SHOWN}"
+                )
+                return [f"{key[1]} = {value!r} in {n} rows" for value, n in cursor.fetchall()]
+            if code == _NOT_NULL and diagnosis.column_name:
+                column = quote(diagnosis.column_name)
+                cursor.execute(f"SELECT count(*) FROM {table} WHERE {column} IS NULL")
+                return [f"{diagnosis.column_name} is empty in {cursor.fetchone()[0]} rows"]
+    except Error:
+        # What the failed migration itself had added is gone again.
+        return []
+    return []

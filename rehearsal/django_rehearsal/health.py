@@ -1,0 +1,73 @@
+"""What is wrong with a database before anything is migrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+_NEARLY = 0.9  # of what a column's numbers can be
+
+# Sequences that number a column: column, sequence, last number given, the largest that fits.
+_SEQUENCES = """
+SELECT d.refobjid::regclass::text, quote_ident(a.attname), s.oid::regclass::text,
+       (SELECT last_value FROM pg_sequences
+        WHERE schemaname = n.nspname AND sequencename = s.relname),
+       least(q.seqmax, CASE a.atttypid WHEN 'int2'::regtype THEN 32767
+                                       WHEN 'int4'::regtype THEN 2147483647
+                                       ELSE 9223372036854775807 END)
+FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace JOIN pg_sequence q ON q.seqrelid = s.oid
+     JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
+          AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE q.seqincrement > 0
+ORDER BY 1, 2
+"""
+_COLLATION = """
+SELECT datcollversion, pg_database_collation_actual_version(oid)
+FROM pg_database WHERE datname = current_database()
+"""
+
+
+@dataclass(frozen=True)
+class Ailment:
+    """Something wrong: its kind, the object it is wrong with, what it means, and the SQL that mends it."""
+
+    kind: str
+    where: str
+    text: str
+    repair: str = ""
+
+
+def examine(connection: BaseDatabaseWrapper) -> list[Ailment]:
+    """Return what is wrong with sequences and sort orders."""
+    found = []
+    with connection.cursor() as cursor:
+        cursor.execute(_SEQUENCES)
+        for table, column, sequence, last, limit in cursor.fetchall():
+            cursor.execute(f"SELECT max({column}) FROM {table}")
+            (highest,) = cursor.fetchone()
+            found += _sequence(f"{table}.{column}", sequence, last or 0, highest or 0, limit)
+        cursor.execute(_COLLATION)
+        recorded, actual = cursor.fetchone()
+    if recorded != actual and recorded is not None:
+        text = (
+            f"texts were sorted by version {recorded} of the system's rules, which are now {actual}"
+        )
+        found.append(Ailment("collation", "the database", text))
+    return found
+
+
+def _sequence(where: str, sequence: str, last: int, highest: int, limit: int) -> list[Ailment]:
+    """Return what is wrong with one sequence, given the last number it gave and the highest that is there."""
+    found = []
+    if last < highest:
+        text = (
+            f"{sequence} will give {last + 1} next, but {where} goes up to {highest}: inserts fail"
+        )
+        repair = f"SELECT setval('{sequence}', {highest});"
+        found.append(Ailment("sequence", where, text, repair))
+    if max(last, highest) > limit * _NEARLY:
+        text = f"{where} has reached {max(last, highest)} of {limit} numbers"
+        found.append(Ailment("overflow", where, text))
+    return found

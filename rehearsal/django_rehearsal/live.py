@@ -1,0 +1,150 @@
+"""The live database: the same migrations, with little patience for locks and a limit for each statement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from django.db import DatabaseError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.migrations import Migration
+from django.db.migrations.state import ProjectState
+
+from . import executor, failures, leftovers
+from .history import name_of
+from .locks import Sampler
+from .trial import Stopped
+
+# Any number: whoever migrates this database holds a lock of it.
+_ADVISORY = 7_022_431_950
+_AGAIN = (failures.LOCK_NOT_AVAILABLE, failures.DEADLOCK)
+
+
+class Busy(Exception):
+    """Somebody else migrates this database at this moment."""
+
+
+@dataclass
+class Limits:
+    """How long a migration may keep others waiting, all in seconds.
+
+    `lock` is how long one attempt to lock a table may queue, for whoever comes behind waits with it; `patience`
+    how long attempts are repeated. `statements` has a limit for each migration's single statements.
+    """
+
+    lock: float = 0.5
+    patience: float = 30.0
+    statements: dict[str, float] = field(default_factory=dict)
+
+
+class Live:
+    """Applies all migrations that the database lacks; `tell` is called before and after each."""
+
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        tell: Callable[[dict], None],
+        limits: Limits,
+        interrupted: str = "",
+    ) -> None:
+        self._connection = connection
+        self._tell = tell
+        self._limits = limits
+        self._interrupted = interrupted
+        self._statement = 0.0
+
+    def run(self) -> None:
+        """Migrate; raises Busy where somebody else does, and Stopped at the first migration that fails."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_ADVISORY])
+            if not cursor.fetchone()[0]:
+                raise Busy
+        # A migration may close its connection: the limits hold for the next one too.
+        connection_created.connect(self._limit, weak=False)
+        executor.migrate(self._step)
+
+    def _limit(self, connection: BaseDatabaseWrapper, **_: object) -> None:
+        """Tell the server how long a lock and a statement may take."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {round(self._limits.lock * 1000)}")
+            cursor.execute(f"SET statement_timeout = {round(self._statement * 1000)}")
+
+    def _step(
+        self,
+        migration: Migration,
+        apply: Callable[[], ProjectState],
+        take_back: Callable[[], ProjectState],
+    ) -> ProjectState:
+        name = name_of(migration)
+        self._tell({"begin": name})
+        dropped = leftovers.clear(
+            migration, self._connection, interrupted=name == self._interrupted
+        )
+        self._statement = self._limits.statements.get(name, 0.0)
+        self._limit(self._connection)
+        begun, attempts = time.monotonic(), 0
+        while True:
+            attempts += 1
+            sampler, began = Sampler(self._connection), time.monotonic()
+            try:
+                with sampler, self._patiently() if not migration.atomic else transaction.atomic():
+                    state = apply()
+                break
+            except Exception as error:
+                late = time.monotonic() - begun + self._pause(attempts) > self._limits.patience
+                if late or not migration.atomic or failures.sqlstate(error) not in _AGAIN:
+                    self._tell(
+                        {
+                            "failed": name,
+                            "why": failures.words(error),
+                            "culprits": failures.culprits(error, self._connection),
+                            "attempts": attempts,
+                            "blockers": sampler.blockers,
+                        }
+                    )
+                    raise Stopped from error
+            time.sleep(self._pause(attempts))
+        self._tell(
+            {
+                "applied": name,
+                "seconds": round(time.monotonic() - began, 3),
+                "attempts": attempts,
+                "leftovers": dropped,
+            }
+        )
+        return state
+
+    def _pause(self, attempts: int) -> float:
+        """Return how many seconds others have the table to themselves before the next attempt."""
+        return min(0.5 * attempts, 3.0)
+
+    def _patiently(self):
+        """Repeat a statement that did not get its lock, where a migration is no transaction as a whole."""
+        deadline = time.monotonic() + self._limits.patience
+
+        def attempt(
+            execute: Callable, sql: object, params: object, many: bool, context: dict
+        ) -> object:
+            if "CONCURRENTLY" in str(sql).upper():
+                # Waits for older transactions by design, and keeps nobody else waiting.
+                with self._connection.cursor() as cursor:
+                    execute("SET lock_timeout = 0", None, False, {**context, "cursor": cursor})
+                try:
+                    return execute(sql, params, many, context)
+                finally:
+                    self._limit(self._connection)
+            attempts = 0
+            while True:
+                attempts += 1
+                try:
+                    return execute(sql, params, many, context)
+                except DatabaseError as error:
+                    late = time.monotonic() + self._pause(attempts) > deadline
+                    inside = self._connection.in_atomic_block
+                    if late or inside or failures.sqlstate(error) not in _AGAIN:
+                        raise
+                time.sleep(self._pause(attempts))
+
+        return self._connection.execute_wrapper(attempt)

@@ -1,0 +1,115 @@
+"""Who holds which locks on tables, looked at again and again from a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+INTERVAL = 0.05  # seconds between two looks
+
+# What a lock keeps others from, of the modes that a migration takes and that keep anybody from anything.
+BLOCKS = {
+    "AccessExclusiveLock": "reads and writes",
+    "ExclusiveLock": "writes",
+    "ShareRowExclusiveLock": "writes",
+    "ShareLock": "writes",
+}
+
+_HELD = """
+SELECT c.oid::bigint, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+WHERE l.pid = %s AND l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm')
+"""
+_BLOCKERS = """
+SELECT a.pid, a.usename, coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+       round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::float
+FROM unnest(pg_blocking_pids(%s)) AS b(pid) JOIN pg_stat_activity a USING (pid)
+"""
+
+
+@dataclass
+class Held:
+    """A lock on a table: its mode, when it was first seen and for how long, both in seconds."""
+
+    relation: int
+    mode: str
+    since: float
+    seconds: float
+
+
+class Sampler:
+    """Looks every 50 ms at what a server process holds, and at whom it waits for; use it with `with`.
+
+    A lock that comes and goes between two looks is not seen, so `seconds` is true to a twentieth.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (self._pid,) = cursor.fetchone()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._held: dict[tuple[int, str], Held] = {}
+        self.blockers: list[str] = []
+        self.problem = ""
+
+    def __enter__(self) -> Self:
+        self._begun = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def held(self) -> list[Held]:
+        """Return the locks that were seen."""
+        return list(self._held.values())
+
+    def see_own(self, connection: BaseDatabaseWrapper) -> None:
+        """Look once more, from the connection itself: at its transaction's end it has all its locks."""
+        with connection.cursor() as cursor:
+            cursor.execute(_HELD, [self._pid])
+            self._see(cursor.fetchall())
+
+    def _look(self) -> None:
+        # A thread has a connection of its own in Django.
+        connection = connections[DEFAULT_DB_ALIAS]
+        try:
+            with connection.cursor() as cursor:
+                while not self._over.is_set():
+                    cursor.execute(_HELD, [self._pid])
+                    self._see(cursor.fetchall())
+                    cursor.execute(_BLOCKERS, [self._pid])
+                    for pid, role, program, state, age in cursor.fetchall():
+                        self._blocked_by(pid, role, program, state, age)
+                    self._over.wait(INTERVAL)
+        except Error as error:
+            self.problem = " ".join(str(error).split())
+        finally:
+            connection.close()
+
+    def _see(self, rows: list[tuple[int, str]]) -> None:
+        now = time.monotonic() - self._begun
+        for relation, mode in rows:
+            first = self._held.setdefault(
+                (relation, mode), Held(relation, mode, round(now, 3), 0.0)
+            )
+            first.seconds = round(now - first.since + INTERVAL, 3)
+
+    def _blocked_by(self, pid: int, role: str, program: str, state: str, age: float | None) -> None:
+        said = f"process {pid} of {role} ({program}, {state}"
+        if not any(one.startswith(said) for one in self.blockers):
+            began = f", its transaction begun {age:.0f} s ago" if age is not None else ""
+            self.blockers.append(f"{said}{began})")

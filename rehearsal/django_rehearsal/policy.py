@@ -1,0 +1,162 @@
+"""What a project allows its migrations: the file `migrations.toml` beside `manage.py`.
+
+Without the file everything is as strict as it gets. Whoever relaxes it writes down why, in git; the reasons appear
+in every report.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE = "migrations.toml"
+
+# What can be found, and whether it stops the deploy unless the file says otherwise.
+FINDINGS = {
+    "data-loss": "stop",
+    "irreversible": "stop",
+    "lock": "stop",
+    "rewrite": "stop",
+    "slow": "stop",
+    "old-release": "stop",
+    "outside": "stop",
+    "ghost": "stop",
+    "drift": "stop",
+    "edited": "warn",
+    "sequence": "stop",
+    "invalid-index": "stop",
+    "not-resumable": "warn",
+    "overflow": "warn",
+    "collation": "warn",
+}
+# Of these nothing can be allowed: the migration would fail, or nobody knows what it would do.
+ALWAYS = ("failure", "history", "disk")
+
+
+class Unusable(Exception):
+    """A policy that can't be read as one; says where and what to write."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """One migration that may do what these findings name, and why."""
+
+    migration: str
+    findings: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """An object that may be other than the migrations make it, as long as it has this definition, and why."""
+
+    object: str
+    definition: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a project allows.
+
+    Locks and rewrites count on tables of at least `table_mb` (megabytes, with indexes), and once they last longer
+    than `lock_seconds`; a migration is slow beyond `migration_seconds`. `findings` says of each kind whether it
+    is to `stop` a deploy or to `warn`.
+    """
+
+    table_mb: float = 50
+    lock_seconds: float = 1
+    migration_seconds: float = 30
+    findings: dict[str, str] = field(default_factory=lambda: dict(FINDINGS))
+    overrides: tuple[Override, ...] = ()
+    adopted: tuple[Adopted, ...] = ()
+
+
+def read(directory: Path) -> Policy:
+    """Return the policy of the project in a directory; raises Unusable."""
+    path = directory / FILE
+    if not path.exists():
+        return Policy()
+    try:
+        return parse(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Unusable(f"{FILE} is no TOML: {error}") from None
+
+
+def parse(text: str) -> Policy:
+    """Return the policy that a text describes; raises Unusable, or tomllib.TOMLDecodeError."""
+    told = tomllib.loads(text)
+    _only(told, ("limits", "findings", "override", "adopt"), FILE)
+    limits = _table(told, "limits")
+    _only(limits, ("table_mb", "lock_seconds", "migration_seconds"), "[limits]")
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise Unusable(
+                f"{FILE}: {name} in [limits] must be a number of 0 or more, not {value!r}."
+            )
+    findings = _table(told, "findings")
+    _only(findings, FINDINGS, "[findings]")
+    for name, value in findings.items():
+        if value not in ("stop", "warn"):
+            raise Unusable(f'{FILE}: {name} in [findings] must be "stop" or "warn", not {value!r}.')
+    return Policy(
+        **limits,
+        findings=FINDINGS | findings,
+        overrides=tuple(_override(one) for one in _tables(told, "override")),
+        adopted=tuple(_adopted(one) for one in _tables(told, "adopt")),
+    )
+
+
+def _override(told: dict) -> Override:
+    where = "[[override]]"
+    _only(told, ("migration", "findings", "reason"), where)
+    findings = told.get("findings")
+    if not isinstance(findings, list) or not findings:
+        raise Unusable(f"{FILE}: findings in {where} must be a list of what is allowed.")
+    for one in findings:
+        if one in ALWAYS or one not in FINDINGS:
+            raise Unusable(
+                f"{FILE}: {one!r} in {where} can't be allowed. These can: {', '.join(FINDINGS)}."
+            )
+    return Override(_text(told, "migration", where), tuple(findings), _text(told, "reason", where))
+
+
+def _adopted(told: dict) -> Adopted:
+    where = "[[adopt]]"
+    _only(told, ("object", "definition", "reason"), where)
+    definition = told.get("definition", "")
+    if not isinstance(definition, str):
+        raise Unusable(f"{FILE}: definition in {where} must be a text.")
+    return Adopted(_text(told, "object", where), definition, _text(told, "reason", where))
+
+
+def _text(told: dict, name: str, where: str) -> str:
+    """Return a text that must be there and not be empty."""
+    value = told.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise Unusable(f"{FILE}: {where} needs {name}, a text that is not empty.")
+    return value.strip()
+
+
+def _table(told: dict, name: str) -> dict:
+    value = told.get(name, {})
+    if not isinstance(value, dict):
+        raise Unusable(f"{FILE}: write [{name}], once.")
+    return value
+
+
+def _tables(told: dict, name: str) -> list[dict]:
+    value = told.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Unusable(f"{FILE}: write [[{name}]], as often as needed.")
+    return value
+
+
+def _only(told: dict, known: object, where: str) -> None:
+    """Raise Unusable for a name that means nothing here: it would allow nothing and look as if it did."""
+    for name in told:
+        if name not in known:
+            raise Unusable(
+                f"{FILE}: there is no {name!r} in {where}. There are: {', '.join(known)}."
+            )

@@ -1,0 +1,44 @@
+"""The project that is examined: set up as its own commands are, and kept from writing into our answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TextIO
+
+import django
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def answers() -> TextIO:
+    """Return where answers are written; what the project prints goes to the standard error from now on."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    return channel
+
+
+def say(channel: TextIO, answer: object) -> None:
+    """Write one answer as a line of JSON."""
+    channel.write(f"{json.dumps(answer)}\n")
+    channel.flush()
+
+
+def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrapper:
+    """Set Django up in the present directory, and return its database connection.
+
+    `database` is another database's name on the same server; with `read_only` the server refuses every
+    change. Raises what Django raises where settings or applications can't be loaded.
+    """
+    sys.path.insert(0, os.getcwd())
+    django.setup()
+    settings = connections.settings[DEFAULT_DB_ALIAS]
+    if database:
+        settings["NAME"] = database
+    if read_only:
+        options = settings["OPTIONS"].get("options", "")
+        words = f"{options} -c default_transaction_read_only=on".strip()
+        settings["OPTIONS"] = {**settings["OPTIONS"], "options": words}
+    return connections[DEFAULT_DB_ALIAS]

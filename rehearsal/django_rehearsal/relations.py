@@ -1,0 +1,66 @@
+"""What a server knows of its tables without reading them: enough to see which ones a migration touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+# The statistics of a session arrive when it has the time; here they are wanted now.
+_FLUSH = "SELECT pg_stat_force_next_flush()"
+_RELATIONS = """
+SELECT c.oid::bigint, c.oid::regclass::text, c.relfilenode::bigint, pg_total_relation_size(c.oid),
+       coalesce(s.n_tup_ins + s.n_tup_upd + s.n_tup_del, 0),
+       (SELECT array_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod ORDER BY a.attname)::text
+        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+_INVALID = """
+SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT i.indisvalid AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table: `file` changes when it is rewritten, `size` is in bytes with indexes, `touched` counts rows ever written."""
+
+    name: str
+    file: int
+    size: int
+    touched: int
+    columns: str
+
+
+def read(connection: BaseDatabaseWrapper) -> dict[int, Relation]:
+    """Return all tables by the server's number for each."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FLUSH)
+        cursor.execute(_RELATIONS)
+        return {
+            oid: Relation(name, file, size, touched, columns)
+            for oid, name, file, size, touched, columns in cursor.fetchall()
+        }
+
+
+def differing(before: dict[int, Relation], after: dict[int, Relation]) -> set[str]:
+    """Return the names, old and new, of the tables in which anything is not as it was."""
+    found = set()
+    for oid in before.keys() | after.keys():
+        old, new = before.get(oid), after.get(oid)
+        same = old and new and (old.name, old.file, old.touched, old.columns)
+        if not same or same != (new.name, new.file, new.touched, new.columns):
+            found |= {one.name for one in (old, new) if one}
+    return found
+
+
+def invalid_indexes(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the indexes that a concurrent build left behind unfinished."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INVALID)
+        return [name for (name,) in cursor.fetchall()]

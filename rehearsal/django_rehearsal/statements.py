@@ -1,0 +1,43 @@
+"""The statements that a migration sends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_DIFFERENT = 200  # that are told of one migration
+_LENGTH = 4000  # characters of each
+
+
+class Statements:
+    """Each statement of a connection, how often it was sent and for how many seconds in all.
+
+    For Django's `connection.execute_wrapper`.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, float]] = {}
+        self.longest = 0.0
+
+    def __call__(
+        self, execute: Callable, sql: object, params: object, many: bool, context: dict
+    ) -> object:
+        """Send a statement and note it."""
+        begun = time.monotonic()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            self._note(str(sql)[:_LENGTH], time.monotonic() - begun)
+
+    def _note(self, sql: str, took: float) -> None:
+        self.longest = max(self.longest, took)
+        if sql in self._seen or len(self._seen) < _DIFFERENT:
+            count, seconds = self._seen.get(sql, (0, 0.0))
+            self._seen[sql] = (count + 1, seconds + took)
+
+    def as_list(self) -> list[dict]:
+        """Return them in the order of their first use, without the values that they were sent with."""
+        return [
+            {"sql": sql, "count": count, "seconds": round(seconds, 3)}
+            for sql, (count, seconds) in self._seen.items()
+        ]

@@ -1,0 +1,202 @@
+"""The rehearsal itself: one migration after the other on a copy, each measured, taken back and compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+from django.db.migrations.exceptions import IrreversibleError
+from django.db.migrations.state import ProjectState
+
+from . import catalog, contents, executor, failures, leftovers, relations
+from .history import name_of
+from .locks import BLOCKS, Held, Sampler
+from .outside import Outside
+from .statements import Statements
+
+_GAUGES = """
+SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, pg_database_size(current_database())
+"""
+# The tables in which the present transaction wrote rows.
+_WRITTEN = """
+SELECT relid::regclass::text FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
+"""
+
+
+class Stopped(Exception):
+    """A migration failed; what is known of it has been told."""
+
+
+class Trial:
+    """A rehearsal of all migrations that the copy lacks.
+
+    `tell` is called with what was found out about each migration. `interrupted` names one that an earlier run
+    on the live database was cut off in.
+    """
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, tell: Callable[[dict], None], interrupted: str = ""
+    ) -> None:
+        self._connection = connection
+        self._tell = tell
+        self._interrupted = interrupted
+        self._outside = Outside(connection.settings_dict["HOST"])
+        self._schema = catalog.read(connection)
+        self._held = contents.read(connection)
+
+    def run(self) -> catalog.Catalog:
+        """Rehearse, and return the schema at the end; raises Stopped at the first migration that fails."""
+        executor.migrate(self._step)
+        return catalog.read(self._connection)
+
+    def _step(
+        self,
+        migration: Migration,
+        apply: Callable[[], ProjectState],
+        take_back: Callable[[], ProjectState],
+    ) -> ProjectState:
+        found: dict = {
+            "migration": name_of(migration),
+            "atomic": migration.atomic,
+            "operations": [operation.describe() for operation in migration.operations],
+            "runs_code": executor.runs_code(migration),
+        }
+        found["leftovers"] = leftovers.clear(
+            migration, self._connection, interrupted=found["migration"] == self._interrupted
+        )
+        before = relations.read(self._connection)
+        try:
+            state = self._measured(migration, apply, found, before)
+        except Exception as error:
+            found["error"] = failures.words(error)
+            found["culprits"] = failures.culprits(error, self._connection)
+            found["left"] = sorted(relations.differing(before, relations.read(self._connection)))
+            self._tell(found)
+            raise Stopped from error
+        self._compare(migration, take_back, found, before)
+        self._tell(found)
+        return state
+
+    def _measured(
+        self,
+        migration: Migration,
+        apply: Callable[[], ProjectState],
+        found: dict,
+        before: dict[int, relations.Relation],
+    ) -> ProjectState:
+        """Apply a migration and note what that cost."""
+        connection, statements = self._connection, Statements()
+        wal, size = self._gauges()
+        self._outside.taken()
+        sampler = Sampler(connection)
+        begun = time.monotonic()
+        try:
+            with sampler, transaction.atomic() if migration.atomic else nullcontext():
+                with connection.execute_wrapper(statements):
+                    state = apply()
+                if migration.atomic:
+                    sampler.see_own(connection)
+        finally:
+            found["seconds"] = round(time.monotonic() - begun, 3)
+            found["statements"] = statements.as_list()
+            found["longest_statement"] = round(statements.longest, 3)
+            found["locks"] = [_lock(one, before) for one in sampler.held if one.relation in before]
+            found["mails"], found["calls"] = self._outside.taken()
+        wal_now, size_now = self._gauges()
+        found |= {"wal": wal_now - wal, "growth": size_now - size}
+        return state
+
+    def _gauges(self) -> tuple[int, int]:
+        """Return the position of the log and the size of the database, in bytes."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_GAUGES)
+            return cursor.fetchone()
+
+    def _compare(
+        self,
+        migration: Migration,
+        take_back: Callable[[], ProjectState],
+        found: dict,
+        before: dict[int, relations.Relation],
+    ) -> None:
+        """Note what became of the tables, and what taking the migration back would do."""
+        after = relations.read(self._connection)
+        touched = relations.differing(before, after)
+        schema = catalog.read(self._connection)
+        held = {table: self._held[table] for table in touched if table in self._held}
+        now = contents.read(self._connection, touched)
+        found["rewritten"] = [
+            {"table": after[oid].name, "bytes": after[oid].size}
+            for oid in before.keys() & after.keys()
+            if before[oid].file != after[oid].file
+        ]
+        found["tables"] = [
+            {
+                "table": after[oid].name,
+                "bytes": [before[oid].size, after[oid].size],
+                "rows": [held[before[oid].name].rows, now[after[oid].name].rows],
+                "written": after[oid].touched - before[oid].touched,
+            }
+            for oid in before.keys() & after.keys()
+            if before[oid].name in held and after[oid].name in now
+        ]
+        found["changes"] = [asdict(change) for change in contents.compare(held, now)]
+        found["invalid_indexes"] = relations.invalid_indexes(self._connection)
+        found["reversal"] = self._reversal(migration, take_back, held)
+        self._schema = schema
+        self._held = {
+            table: figures for table, figures in self._held.items() if table not in touched
+        } | now
+
+    def _reversal(
+        self, migration: Migration, take_back: Callable[[], ProjectState], held: contents.Contents
+    ) -> dict:
+        """Return what taking a migration back would do: found out by doing it, which is then undone."""
+        fixed = [one.describe() for one in migration.operations if not one.reversible]
+        if fixed:
+            return {"class": "irreversible", "why": "; ".join(fixed)}
+        if not migration.atomic:
+            why = "it is no transaction, so trying it would leave traces"
+            return {"class": "untried", "why": why}
+        connection = self._connection
+        try:
+            with transaction.atomic():
+                take_back()
+                with connection.cursor() as cursor:
+                    cursor.execute(_WRITTEN)
+                    written = {table for (table,) in cursor.fetchall()} & self._held.keys()
+                expected = {table: self._held[table] for table in written} | held
+                changes = contents.compare(expected, contents.read(connection, expected))
+                schema = catalog.read(connection)
+                transaction.set_rollback(True)
+        except Exception as error:  # noqa: BLE001 - a project's reverse may raise anything, and that is the answer
+            kind = "irreversible" if isinstance(error, IrreversibleError) else "failed"
+            return {"class": kind, "why": failures.words(error)}
+        finally:
+            self._outside.taken()
+        other = sorted(
+            key
+            for key in schema.keys() | self._schema.keys()
+            if schema.get(key) != self._schema.get(key)
+        )
+        lossy = [f"{change.where}: {change.kind} {change.count}" for change in changes]
+        lossy += [f"{key} is not as it was" for key in other]
+        return {"class": "lossy" if lossy else "lossless", "why": "; ".join(lossy)}
+
+
+def _lock(held: Held, before: dict[int, relations.Relation]) -> dict:
+    """Return a lock as it is told: on which table, of what size in bytes, and what it keeps others from."""
+    relation = before[held.relation]
+    return {
+        "table": relation.name,
+        "bytes": relation.size,
+        "mode": held.mode,
+        "blocks": BLOCKS.get(held.mode, ""),
+        "since": held.since,
+        "seconds": held.seconds,
+    }

@@ -1,0 +1,364 @@
+"""What the facts of a rehearsal mean: go, or stop with the reason and the remedy for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .drift import Difference, differences
+from .policy import ALWAYS, Policy
+
+_UNIQUE = "23505"  # a made-up value that is there already says nothing of the schema
+
+
+@dataclass
+class Facts:
+    """What was found out; all but the first may be absent where it did not come to that.
+
+    `look` is what `look` answered of the live database, and `last` what it answered after the last deploy
+    (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
+    could not be replayed. `baseline` is what the serving release could do before, `migrations` what `rehearse`
+    told of each, with what the release could do after it as its `exercise`. `free` is the room on the database's
+    disk in bytes.
+    """
+
+    look: dict
+    last: dict = field(default_factory=dict)
+    expected: dict | None = None
+    unplayable: str = ""
+    baseline: dict | None = None
+    migrations: list[dict] = field(default_factory=list)
+    free: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found: its kind, the migration it is about (or none), what it is and what to do.
+
+    `level` is `stop` or `warn`; `allowed` is the reason for which the project lets it pass.
+    """
+
+    kind: str
+    migration: str
+    text: str
+    remedy: str
+    level: str
+    allowed: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Say whether this alone stops a deploy."""
+        return self.level == "stop" and not self.allowed
+
+
+def judge(facts: Facts, policy: Policy) -> list[Finding]:
+    """Return all that was found, in the order of the migrations, what is about none of them first."""
+    found = [*_history(facts), *_health(facts)]
+    drift = list(_drift(facts, policy))
+    found += [*drift, *_edited(facts, known=bool(drift))]
+    for one in facts.migrations:
+        found += [*_lost(one), *_cost(one, policy), *_outside(one)]
+        if facts.baseline and one.get("exercise"):
+            found += _old_release(one["migration"], facts.baseline, one["exercise"])
+    found += _disk(facts)
+    return [_ruled(one, policy) for one in found]
+
+
+def unused(facts: Facts, policy: Policy, found: list[Finding]) -> list[str]:
+    """Return what the policy allows to migrations of this rehearsal that did not come to it."""
+    rehearsed = {one["migration"] for one in facts.migrations}
+    happened = {(one.migration, one.kind) for one in found}
+    return [
+        f"{override.migration} is allowed {kind}, which it does not do"
+        for override in policy.overrides
+        if override.migration in rehearsed
+        for kind in override.findings
+        if (override.migration, kind) not in happened
+    ]
+
+
+def _finding(kind: str, migration: str, text: str, remedy: str) -> Finding:
+    return Finding(kind, migration, text, remedy, "stop")
+
+
+def _ruled(one: Finding, policy: Policy) -> Finding:
+    """Return a finding as the policy has it."""
+    if one.kind in ALWAYS:
+        return one
+    level = policy.findings[one.kind]
+    reasons = [
+        override.reason
+        for override in policy.overrides
+        if override.migration == one.migration and one.kind in override.findings
+    ]
+    return Finding(one.kind, one.migration, one.text, one.remedy, level, "; ".join(reasons))
+
+
+def _history(facts: Facts) -> Iterator[Finding]:
+    """Yield where files and record contradict each other."""
+    look = facts.look
+    if look["problem"]:
+        yield _finding(
+            "history", "", look["problem"], "Mend the migration files; nobody knows what to apply."
+        )
+    for app, names in look["conflicts"].items():
+        yield _finding(
+            "history",
+            "",
+            f"{app} has several last migrations: {', '.join(names)}",
+            "Merge them in development (makemigrations --merge) and commit the file.",
+        )
+    for name in look["ghosts"]:
+        app, _, own = name.partition(".")
+        yield _finding(
+            "ghost",
+            name,
+            f"{name} was applied to this database, and the release has no file for it",
+            "Deploy the code that has the file, or bring the file back. If the migration was given up: undo what it "
+            f"did by hand, then DELETE FROM django_migrations WHERE app = '{app}' AND name = '{own}'.",
+        )
+
+
+def _health(facts: Facts) -> Iterator[Finding]:
+    """Yield what was wrong with the database before."""
+    for one in facts.look["ailments"]:
+        yield _finding(one["kind"], "", one["text"], one["repair"])
+    for name in facts.look["invalid_indexes"]:
+        yield _finding(
+            "invalid-index",
+            "",
+            f"the index {name} is a concurrent build that was never finished; it slows writes and serves no query",
+            f"REINDEX INDEX CONCURRENTLY {name}; or DROP INDEX CONCURRENTLY {name};",
+        )
+
+
+def _drift(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """Yield where the database is not what its migrations make."""
+    adopted = {(one.object, one.definition) for one in policy.adopted}
+    if facts.unplayable and ("replay", "") not in adopted:
+        yield _finding(
+            "drift",
+            "",
+            "whether the database is what its migrations make can't be told, because they fail on an empty one: "
+            f"{facts.unplayable}",
+            "Mend the migration so that it passes without rows (tests need that too), or write that you accept this: "
+            + _adoption("replay", ""),
+        )
+    for one in surprises(facts):
+        if not one.foreign and (one.object, one.found) not in adopted:
+            yield _finding(
+                "drift", "", str(one), f"Repair: {one.repair or 'by hand'}\n{_adopt(one)}"
+            )
+
+
+def surprises(facts: Facts) -> list[Difference]:
+    """Return where the live database is not what its recorded migrations make, adopted or not."""
+    return [] if facts.expected is None else differences(facts.expected, facts.look["catalog"])
+
+
+def _adopt(one: Difference) -> str:
+    return f"Or adopt it, in migrations.toml: {_adoption(one.object, one.found)}"
+
+
+def _adoption(name: str, definition: str) -> str:
+    """Return the lines of the policy that adopt an object as it is."""
+    quoted = [f"'{text}'" if "'" not in text else f"'''{text}'''" for text in (name, definition)]
+    return f'\n[[adopt]]\nobject = {quoted[0]}\ndefinition = {quoted[1]}\nreason = "..."'
+
+
+def _edited(facts: Facts, *, known: bool) -> Iterator[Finding]:
+    """Yield applied migrations whose files are not those that were applied."""
+    last = facts.last.get("files", {})
+    for name, file in facts.look["files"].items():
+        if last.get(name, file) != file:
+            effect = "the drift above may come from that" if known else "the schema is the same"
+            yield _finding(
+                "edited",
+                name,
+                f"the file of {name} was edited after it had been applied; {effect}",
+                "Undo the edit, and write a new migration for what it was to change.",
+            )
+
+
+def _lost(one: dict) -> Iterator[Finding]:
+    """Yield what a migration fails at, loses, or can't take back."""
+    name = one["migration"]
+    if one.get("error"):
+        text = "; ".join([one["error"], *one["culprits"]])
+        if one["left"]:
+            text += f"; it leaves traces in {', '.join(one['left'])}, being no transaction"
+        yield _finding("failure", name, text, "Mend the migration, or the rows that it fails at.")
+        return
+    for change in one["changes"]:
+        if change["kind"] != "changed" or not one["runs_code"]:
+            yield _finding("data-loss", name, describe_change(change), _override(name, "data-loss"))
+    if one["reversal"]["class"] in ("irreversible", "failed"):
+        yield _finding(
+            "irreversible",
+            name,
+            f"it can't be taken back: {one['reversal']['why']}",
+            f"Give it a reverse. {_override(name, 'irreversible')}",
+        )
+    if not one["atomic"] and one["runs_code"]:
+        yield _finding(
+            "not-resumable",
+            name,
+            "it is no transaction and runs code of its own: cut off midway, it begins again from its start",
+            "Make sure that it can run twice.",
+        )
+    for index in one["invalid_indexes"]:
+        yield _finding(
+            "invalid-index", name, f"it leaves the index {index} unfinished", "Mend the migration."
+        )
+
+
+def describe_change(change: dict) -> str:
+    """Return in words what became of a column's or table's contents."""
+    where, count = change["where"], change["count"]
+    return {
+        "rows": f"{count} rows of {where} are deleted",
+        "gone": f"{where} goes, with {count} values in it",
+        "emptied": f"{count} values of {where} become empty",
+        "changed": f"values of {where} become others",
+    }[change["kind"]]
+
+
+def _override(migration: str, kind: str) -> str:
+    return (
+        "If that is meant, say so in migrations.toml: \n[[override]]\n"
+        f'migration = "{migration}"\nfindings = ["{kind}"]\nreason = "..."'
+    )
+
+
+def _cost(one: dict, policy: Policy) -> Iterator[Finding]:
+    """Yield whom a migration keeps waiting."""
+    name = one["migration"]
+    rewritten = {table["table"] for table in one.get("rewritten", ())}
+    for lock in one["locks"]:
+        large = lock["bytes"] >= policy.table_mb * 1e6
+        if not lock["blocks"] or not large or lock["seconds"] <= policy.lock_seconds:
+            continue
+        kind = "rewrite" if lock["table"] in rewritten else "lock"
+        what = "rewrites the table and " if kind == "rewrite" else ""
+        yield _finding(
+            kind,
+            name,
+            f"it {what}keeps {lock['blocks']} from {lock['table']} ({size(lock['bytes'])}) for {lock['seconds']:.1f} s",
+            f"Do it in steps that lock briefly (see docs/migrations.md). {_override(name, kind)}",
+        )
+    if one["seconds"] > policy.migration_seconds:
+        yield _finding(
+            "slow",
+            name,
+            f"it takes {one['seconds']:.0f} s",
+            f"Do the work in batches outside of migrations. {_override(name, 'slow')}",
+        )
+
+
+def _outside(one: dict) -> Iterator[Finding]:
+    """Yield what a migration does that no rehearsal can try and nobody can take back."""
+    done = [f"sends {one['mails']} mails"] if one["mails"] else []
+    done += [f"calls {', '.join(one['calls'])}"] if one["calls"] else []
+    if done:
+        yield _finding(
+            "outside",
+            one["migration"],
+            f"it {' and '.join(done)}; here it could not",
+            f"Do that in a command of its own. {_override(one['migration'], 'outside')}",
+        )
+
+
+def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]:
+    """Yield what the release that serves could do before a migration and can't after it."""
+    broken = []
+    if after["checks"] and not before["checks"]:
+        broken.append(f"manage.py check says: {after['checks']}")
+    for model, tried in before["models"].items():
+        for action, why in tried.items():
+            now = after["models"].get(model, {}).get(action, "")
+            if now and not why and not now.startswith(_UNIQUE):
+                broken.append(f"{action} of {model}: {now}")
+    for request, status in before["requests"].items():
+        now = after["requests"].get(request, 0)
+        if now // 100 > status // 100:
+            broken.append(f"{request} answers {now} in place of {status}")
+    if broken:
+        yield _finding(
+            "old-release",
+            migration,
+            f"the release that serves can't go on after it: {'; '.join(broken)}",
+            "Split it: first a release that no longer needs what goes, or can do without what comes (a column that "
+            "comes may be null or have a db_default), then the migration in the next.",
+        )
+
+
+def _disk(facts: Facts) -> Iterator[Finding]:
+    """Yield a want of room: twice what the migrations wrote on the copy must be free."""
+    written = sum(max(0, one.get("growth", 0)) + one.get("wal", 0) for one in facts.migrations)
+    if facts.free is not None and 2 * written > facts.free:
+        yield _finding(
+            "disk",
+            "",
+            f"the migrations write {size(written)}, and {size(facts.free)} are free on the database's disk; twice "
+            "as much must be",
+            "Free some room there.",
+        )
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people read it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def limits(facts: Facts) -> dict[str, float]:
+    """Return how many seconds each migration's single statements may take on the live database.
+
+    So much more than on the copy that only another reality than the rehearsed one comes to it.
+    """
+    return {one["migration"]: 30 + 5 * one["longest_statement"] for one in facts.migrations}
+
+
+def describe(facts: Facts, found: list[Finding]) -> list[str]:
+    """Return the verdict for a terminal: a line for each migration, and below it what was found."""
+    lines = []
+    for name in ["", *facts.look["pending"]]:
+        its = [
+            one
+            for one in found
+            if (one.migration if one.migration in facts.look["pending"] else "") == name
+        ]
+        rehearsed = next((one for one in facts.migrations if one["migration"] == name), None)
+        if name:
+            word = "STOP" if any(one.stops for one in its) else "go" if rehearsed else "?"
+            lines.append(f"{word:<5} {name}{_costs(rehearsed)}")
+        lines += [line for one in its for line in _lines(one)]
+    return lines
+
+
+def _costs(one: dict | None) -> str:
+    if one is None:
+        return ": not rehearsed"
+    if one.get("error"):
+        return f": failed after {one['seconds']:.2f} s"
+    parts = [f"{one['seconds']:.2f} s"]
+    held = [lock for lock in one["locks"] if lock["blocks"]]
+    if held:
+        longest = max(held, key=lambda lock: lock["seconds"])
+        parts.append(f"{longest['blocks']} of {longest['table']} wait {longest['seconds']:.2f} s")
+    parts += [f"rewrites {table['table']}" for table in one["rewritten"]]
+    written = sum(table["written"] for table in one["tables"])
+    if written:
+        parts.append(f"{written} rows written")
+    return f": {', '.join([*parts, one['reversal']['class']])}"
+
+
+def _lines(one: Finding) -> list[str]:
+    if one.allowed:
+        return [f"      allowed {one.kind}: {one.text} ({one.allowed})"]
+    word = "stop" if one.stops else "warning"
+    lines = [f"      {word} {one.kind}: {one.text}"]
+    return lines + [f"          {line}" for line in one.remedy.splitlines() if line.strip()]

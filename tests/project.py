@@ -1,0 +1,114 @@
+"""A small Django project over a real PostgreSQL, and how to run it."""
+
+import json
+import os
+import subprocess
+import uuid
+from pathlib import Path
+
+# Where the package django_rehearsal is.
+PACKAGE = Path(__file__).resolve().parent.parent / "rehearsal"
+
+SETTINGS = """
+import os, pathlib
+SECRET_KEY = "x" * 5
+INSTALLED_APPS = os.environ["TEST_APPS"].split()
+AUTH_USER_MODEL = os.environ.get("TEST_USER_MODEL", "auth.User")
+ROOT_URLCONF = "settings"
+urlpatterns = []
+DATABASES = {"default": {
+    "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1",
+    "PORT": os.environ["TEST_PORT"], "NAME": os.environ["TEST_DATABASE"], "USER": "app",
+    "PASSWORD": pathlib.Path(os.environ["TEST_PASSWORD_FILE"]).read_text(),
+}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+"""
+
+
+class Project:
+    """A Django project with one application, shop, and a database that may be shared."""
+
+    def __init__(self, path, python, server, runtime):
+        self.path, self.python, self.runtime = path, python, runtime
+        self.server = server
+        self.env = {
+            "PATH": "/usr/bin:/bin",
+            "DJANGO_SETTINGS_MODULE": "settings",
+            # Compiled once for all tests, and not among the project's files.
+            "PYTHONPYCACHEPREFIX": str(python.parent.parent / "cache"),
+            "TEST_PORT": server.port,
+            "TEST_DATABASE": "app",
+            "TEST_APPS": "shop",
+            "TEST_PASSWORD_FILE": str(path / "password"),
+        }
+
+    def write(self, name, content):
+        """Write a file of the project."""
+        (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.path / name).write_text(content)
+
+    def own_database(self, template="template1"):
+        """Give the project a database of its own, empty or a copy; return its name."""
+        name = f"app_{uuid.uuid4().hex[:8]}"
+        self.server.sql(f"CREATE DATABASE {name} OWNER app TEMPLATE {template}")
+        self.env["TEST_DATABASE"] = name
+        return name
+
+    def files(self):
+        """Return every file of the project with its content."""
+        found = (path for path in self.path.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.path)): path.read_text() for path in found}
+
+    def run(self, program, *arguments):
+        """Run one of the role's programs; its input stays open and never says anything."""
+        asking, answering = os.pipe()
+        try:
+            return subprocess.run(
+                [self.python, self.runtime / program, *arguments],
+                cwd=self.path,
+                env=self.env,
+                stdin=asking,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        finally:
+            os.close(asking)
+            os.close(answering)
+
+    def state(self, *arguments):
+        """Return what the look at the migrations printed, which must be one line."""
+        process = self.run("migration_state.py", *arguments)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.count("\n") == 1
+        return json.loads(process.stdout)
+
+    def manage(self, *arguments):
+        """Run a command of Django that must succeed; return its output."""
+        command = [self.python, "-m", "django", *arguments]
+        env = {**self.env, "PYTHONPATH": str(self.path)}
+        process = subprocess.run(
+            command, cwd=self.path, env=env, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    def ask(self, operation, *arguments, told="", code=0):
+        """Return the answers of one operation of django_rehearsal, which must end with this status."""
+        with self.asking(operation, *arguments) as process:
+            out, said = process.communicate(told, timeout=120)
+        assert process.returncode == code, said + out
+        return [json.loads(line) for line in out.splitlines()]
+
+    def asking(self, operation, *arguments):
+        """Begin one operation of django_rehearsal and return its process."""
+        return subprocess.Popen(
+            [self.python, "-m", "django_rehearsal", operation, *arguments],
+            cwd=self.path,
+            env={**self.env, "PYTHONPATH": str(PACKAGE)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )

@@ -1,0 +1,100 @@
+"""What is told of a database before anything is applied."""
+
+ADDED = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
+
+
+def test_pending_migrations_are_told_in_their_order(shop):
+    names = [shop.migration("0002_size", ADDED), shop.migration("0003_nothing")]
+    found = shop.look()
+    assert found["pending"] == names
+    assert found["recorded"] == ["shop.0001_initial"]
+    assert found["ghosts"] == found["strangers"] == []
+    assert found["conflicts"] == {} and found["problem"] == ""
+    assert found["ailments"] == [] and found["invalid_indexes"] == []
+    assert list(found["files"]) == ["shop.0001_initial"]
+
+
+def test_a_look_changes_nothing(shop):
+    shop.migration("0002_size", ADDED)
+    before = shop.look()
+    assert shop.look() == before
+    assert "column shop_item.size" not in before["catalog"]
+
+
+def test_a_ghost_is_recorded_and_in_no_file(shop):
+    shop.migration("0002_size", ADDED)
+    shop.manage("migrate", "--verbosity=0")
+    shop.remove("0002_size")
+    found = shop.look()
+    assert found["ghosts"] == ["shop.0002_size"]
+    assert found["pending"] == []
+
+
+def test_a_squashed_migration_makes_no_ghosts_of_those_it_replaces(shop):
+    shop.migration("0002_size", ADDED)
+    shop.manage("migrate", "--verbosity=0")
+    shop.manage("squashmigrations", "--no-input", "--verbosity=0", "shop", "0002")
+    shop.remove("0001_initial")
+    shop.remove("0002_size")
+    found = shop.look()
+    assert found["ghosts"] == found["pending"] == []
+
+
+def test_an_application_that_is_not_installed_is_a_stranger(shop):
+    shop.as_app("INSERT INTO django_migrations (app, name, applied) VALUES ('gone', '0001', now())")
+    found = shop.look()
+    assert found["strangers"] == ["gone"] and found["ghosts"] == []
+
+
+def test_two_last_migrations_are_a_conflict(shop):
+    first = shop.migration("0002_size", ADDED)
+    second = shop.migration("0002_other", after="0001_initial")
+    found = shop.look()
+    assert found["conflicts"] == {"shop": sorted([first, second])}
+    assert found["pending"] == []
+
+
+def test_an_inconsistent_history_is_a_problem(shop):
+    shop.migration("0002_size", ADDED)
+    shop.as_app(
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0003_next', now())"
+    )
+    shop.migration("0003_next")
+    assert "0003_next" in shop.look()["problem"]
+
+
+def test_an_edited_file_has_another_figure(shop):
+    before = shop.look()["files"]
+    file = shop.path / "shop/migrations/0001_initial.py"
+    file.write_text(file.read_text() + "\n# edited\n")
+    assert shop.look()["files"] != before
+
+
+def test_a_sequence_behind_its_column_is_told_with_its_mend(shop):
+    shop.as_app("INSERT INTO shop_item (id, name, price) VALUES (5000, 'late', 1)")
+    (found,) = shop.look()["ailments"]
+    assert found["kind"] == "sequence" and found["where"] == "shop_item.id"
+    shop.as_app(found["repair"])
+    assert shop.look()["ailments"] == []
+
+
+def test_numbers_that_run_out_are_told(shop):
+    shop.as_app(
+        "CREATE TABLE small (id smallserial PRIMARY KEY); INSERT INTO small VALUES (32000);"
+        "SELECT setval('small_id_seq', 32000)"
+    )
+    (found,) = shop.look()["ailments"]
+    assert found["kind"] == "overflow" and "32000 of 32767" in found["text"]
+
+
+def test_a_project_that_cannot_be_loaded_is_said_in_one_line(shop):
+    shop.write("settings.py", "import nowhere")
+    with shop.asking("look") as process:
+        out, said = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == ""
+    assert said == "ModuleNotFoundError: No module named 'nowhere'\n"
+
+
+def test_what_a_project_prints_is_no_part_of_the_answer(shop):
+    shop.write("shop/__init__.py", "print('hello')")
+    assert shop.look()["pending"] == []
