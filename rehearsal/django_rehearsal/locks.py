@@ -108,8 +108,11 @@ class Sampler:
             )
             first.seconds = round(now - first.since + INTERVAL, 3)
 
-    def _blocked_by(self, pid: int, role: str, program: str, state: str, age: float | None) -> None:
-        said = f"process {pid} of {role} ({program}, {state}"
+    def _blocked_by(
+        self, pid: int, role: str, program: str, state: str | None, age: float | None
+    ) -> None:
+        # Of another role's sessions PostgreSQL tells no more than that they are there.
+        said = f"process {pid} of {role} ({', '.join(filter(None, (program, state)))}"
         if not any(one.startswith(said) for one in self.blockers):
             began = f", its transaction begun {age:.0f} s ago" if age is not None else ""
             self.blockers.append(f"{said}{began})")

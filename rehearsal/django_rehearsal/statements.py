@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 _DIFFERENT = 200  # that are told of one migration
 _LENGTH = 4000  # characters of each
+_OURS = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
 
 class Statements:
@@ -30,6 +31,8 @@ class Statements:
             self._note(str(sql)[:_LENGTH], time.monotonic() - begun)
 
     def _note(self, sql: str, took: float) -> None:
+        if sql.startswith(_OURS):
+            return
         self.longest = max(self.longest, took)
         if sql in self._seen or len(self._seen) < _DIFFERENT:
             count, seconds = self._seen.get(sql, (0, 0.0))

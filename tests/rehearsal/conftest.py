@@ -64,11 +64,9 @@ class Shop(Project):
         """Return what `look` says."""
         return self.ask("look")[0]
 
-    def rehearse(self, *arguments, code=0):
+    def rehearse(self, *arguments):
         """Return what `rehearse` said of each migration, and the schema at its end."""
-        *migrations, last = self.ask("rehearse", *arguments, code=code)
-        if code:
-            return [*migrations, last], None
+        *migrations, last = self.ask("rehearse", *arguments)
         return migrations, last["catalog"]
 
     def sql(self, query):
@@ -87,13 +85,12 @@ class Shop(Project):
         words = [
             "docker",
             "exec",
-            "-i",
+            "--interactive",
+            "--env",
+            f"PGPASSWORD={PASSWORD}",
             self.server.name,
-            "psql",
-            "-XqAt",
-            "-d",
-            self.env["TEST_DATABASE"],
         ]
+        words += ["psql", "-XqAt", "-h", "127.0.0.1", "-U", "app", "-d", self.env["TEST_DATABASE"]]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         process.stdin.write(f"BEGIN; {query}; \\echo there\n\\! sleep {seconds}\nROLLBACK;\n")
         process.stdin.flush()

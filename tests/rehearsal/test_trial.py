@@ -1,0 +1,259 @@
+"""Migrations on a copy: what each costs, loses and locks, and whether it can be taken back."""
+
+ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
+RUN = """
+def forward(apps, editor):
+    Item = apps.get_model('shop', 'Item')
+    {}
+
+def back(apps, editor):
+    pass
+"""
+BROKEN = RUN.format("pass").replace(
+    "back(apps, editor):\n    pass", "back(apps, editor):\n    1 / 0"
+)
+FORWARD = "migrations.RunPython(forward, back)"
+
+
+def only(shop, code=0):
+    """Return what was told of the one migration there is."""
+    return shop.ask("rehearse", code=code)[0]
+
+
+def changes(found):
+    """Return what became of contents, as texts."""
+    return [f"{one['kind']} {one['where']} {one['count']}" for one in found["changes"]]
+
+
+def test_an_added_field_is_told_with_its_lock_and_its_statement(shop):
+    name = shop.migration("0002_size", ADD)
+    (found,), catalog = shop.rehearse()
+    assert found["migration"] == name and found["atomic"] and not found["runs_code"]
+    assert catalog["column shop_item.size"] == "integer"
+    assert [one["sql"] for one in found["statements"]][:1] == [
+        'ALTER TABLE "shop_item" ADD COLUMN "size" integer NULL'
+    ]
+    held = {lock["table"]: lock for lock in found["locks"] if lock["blocks"]}
+    assert held["shop_item"]["mode"] == "AccessExclusiveLock"
+    assert held["shop_item"]["blocks"] == "reads and writes"
+    assert found["reversal"] == {"class": "lossless", "why": ""}
+    assert found["changes"] == found["rewritten"] == []
+    assert shop.look()["pending"] == []
+
+
+def test_each_migration_is_told_alone_and_taken_back_alone(shop):
+    shop.migration("0002_size", ADD)
+    shop.migration(
+        "0003_kind",
+        "migrations.CreateModel('Other', [('id', models.BigAutoField(primary_key=True))])",
+    )
+    shop.migration(
+        "0004_index", "migrations.AddIndex('item', models.Index(fields=['price'], name='by_price'))"
+    )
+    found, catalog = shop.rehearse()
+    assert [one["reversal"]["class"] for one in found] == ["lossless"] * 3
+    assert {"column shop_item.size", "table shop_other", "index by_price"} <= catalog.keys()
+    assert shop.look()["catalog"] == catalog
+
+
+def test_a_removed_column_with_values_is_lost(shop):
+    shop.migration("0002_drop", "migrations.RemoveField('item', 'note')")
+    found = only(shop)
+    assert changes(found) == ["gone shop_item.note 1000"]
+    assert found["reversal"]["class"] == "lossy"
+    assert "shop_item.note" in found["reversal"]["why"]
+
+
+def test_a_removed_column_without_values_is_no_loss(shop):
+    shop.as_app("UPDATE shop_item SET note = NULL")
+    shop.migration("0002_drop", "migrations.RemoveField('item', 'note')")
+    found = only(shop)
+    assert found["changes"] == [] and found["reversal"]["class"] == "lossless"
+
+
+def test_a_removed_table_with_rows_is_lost(shop):
+    shop.migration(
+        "0002_drop",
+        "migrations.RemoveField('item', 'kind')",
+        "migrations.DeleteModel('Kind')",
+    )
+    found = only(shop)
+    assert changes(found) == ["gone shop_item.kind_id 1000", "gone shop_kind 5"]
+
+
+def test_renamed_columns_and_tables_lose_nothing(shop):
+    shop.migration(
+        "0002_rename",
+        "migrations.RenameField('item', 'note', 'remark')",
+        "migrations.RenameModel('Kind', 'Sort')",
+    )
+    found = only(shop)
+    assert found["changes"] == [] and found["reversal"]["class"] == "lossless"
+
+
+def test_a_rename_written_as_remove_and_add_loses_what_was_there(shop):
+    shop.migration(
+        "0002_rename",
+        "migrations.RemoveField('item', 'note')",
+        "migrations.AddField('item', 'remark', models.TextField(default='none'))",
+    )
+    assert changes(only(shop)) == ["gone shop_item.note 1000"]
+
+
+def test_a_wider_number_is_rewritten_and_keeps_its_values(shop):
+    shop.migration(
+        "0002_wide", "migrations.AlterField('item', 'price', models.BigIntegerField(default=0))"
+    )
+    found = only(shop)
+    assert [one["table"] for one in found["rewritten"]] == ["shop_item"]
+    assert found["changes"] == [] and found["wal"] > 0
+    assert found["reversal"]["class"] == "lossless"
+
+
+def test_a_number_that_becomes_a_decimal_keeps_its_values(shop):
+    field = "models.DecimalField(max_digits=12, decimal_places=3, default=0)"
+    shop.migration("0002_decimal", f"migrations.AlterField('item', 'price', {field})")
+    assert only(shop)["changes"] == []
+
+
+def test_a_column_that_is_emptied_silently_is_seen(shop):
+    code = RUN.format("Item.objects.filter(price__lt=10).update(note='')")
+    shop.migration("0002_empty", FORWARD, code=code)
+    found = only(shop)
+    emptied = int(shop.sql("SELECT count(*) FROM shop_item WHERE price < 10"))
+    assert found["runs_code"]
+    assert changes(found) == [f"emptied shop_item.note {emptied}"]
+    assert found["reversal"]["class"] == "lossy"
+    (table,) = [one for one in found["tables"] if one["table"] == "shop_item"]
+    assert table["rows"] == [1000, 1000] and table["written"] == emptied
+
+
+def test_deleted_rows_are_seen(shop):
+    shop.migration("0002_delete", FORWARD, code=RUN.format("Item.objects.filter(price=3).delete()"))
+    assert changes(only(shop)) == ["rows shop_item 25"]
+
+
+def test_changed_values_are_seen_and_a_true_reverse_is_lossless(shop):
+    code = RUN.format("Item.objects.update(price=models.F('price') + 1)")
+    code = code.replace(
+        "pass", "apps.get_model('shop', 'Item').objects.update(price=models.F('price') - 1)"
+    )
+    shop.migration("0002_more", FORWARD, code=code)
+    found = only(shop)
+    assert changes(found) == ["changed shop_item.price 1000"]
+    assert found["reversal"]["class"] == "lossless"
+
+
+def test_code_without_a_reverse_is_irreversible(shop):
+    shop.migration("0002_code", "migrations.RunPython(forward)", code=RUN.format("pass"))
+    assert only(shop)["reversal"]["class"] == "irreversible"
+
+
+def test_a_reverse_that_fails_is_told(shop):
+    shop.migration(
+        "0002_code",
+        FORWARD,
+        code=BROKEN,
+    )
+    found = only(shop)
+    assert found["reversal"] == {"class": "failed", "why": "ZeroDivisionError: division by zero"}
+
+
+def test_duplicates_are_named_by_their_keys(shop):
+    shop.migration(
+        "0002_unique", "migrations.AlterField('item', 'price', models.IntegerField(unique=True))"
+    )
+    found = only(shop, code=1)
+    assert "could not create unique index" in found["error"]
+    assert found["culprits"][0] == "price = '0' in 25 rows" and len(found["culprits"]) == 5
+    assert found["left"] == []
+    assert "unique" not in str(shop.look()["catalog"]["column shop_item.price"])
+
+
+def test_empty_values_are_counted(shop):
+    shop.as_app("UPDATE shop_item SET note = NULL WHERE price = 3")
+    shop.migration(
+        "0002_filled", "migrations.RunSQL('ALTER TABLE shop_item ALTER note SET NOT NULL', '')"
+    )
+    assert only(shop, code=1)["culprits"] == ["note is empty in 25 rows"]
+
+
+def test_code_that_is_no_transaction_and_fails_midway_tells_what_it_leaves(shop):
+    code = RUN.format("""
+    for number, item in enumerate(Item.objects.order_by('pk')):
+        if number == 100:
+            raise ValueError('row 101 is odd')
+        item.note = 'seen'
+        item.save()
+""")
+    shop.migration("0002_midway", FORWARD, code=code, atomic=False)
+    found = only(shop, code=1)
+    assert found["error"] == "ValueError: row 101 is odd"
+    assert found["left"] == ["shop_item"]
+
+
+def test_a_failure_ends_the_rehearsal_at_its_migration(shop):
+    shop.migration("0002_size", ADD)
+    shop.migration("0003_bad", "migrations.RunSQL('SELECT nonsense')")
+    shop.migration("0004_never")
+    found = shop.ask("rehearse", code=1)
+    assert [one["migration"] for one in found] == ["shop.0002_size", "shop.0003_bad"]
+    assert shop.look()["pending"] == ["shop.0003_bad", "shop.0004_never"]
+
+
+def test_mail_and_calls_are_noted_and_not_done(shop):
+    code = "import socket\nfrom django.core.mail import send_mail\n" + RUN.format("""
+    send_mail('hello', 'there', 'a@example.org', ['b@example.org'])
+    try:
+        socket.create_connection(('192.0.2.1', 80), timeout=0.2)
+    except OSError:
+        pass
+""")
+    shop.migration("0002_mail", FORWARD, code=code)
+    found = only(shop)
+    assert found["mails"] == 1 and found["calls"] == ["192.0.2.1:80"]
+
+
+def test_an_extension_that_is_not_permitted_is_told(shop):
+    shop.migration("0002_extension", "postgres.CreateExtension('file_fdw')")
+    assert "permission denied to create extension" in only(shop, code=1)["error"]
+
+
+def test_an_unfinished_index_of_the_migration_is_built_again(shop):
+    shop.migration(
+        "0002_index",
+        "postgres.AddIndexConcurrently('item', models.Index(fields=['price'], name='by_price'))",
+        atomic=False,
+    )
+    shop.server.run(
+        *("psql", "-Xq", "-d", shop.env["TEST_DATABASE"], "-c"),
+        "CREATE UNIQUE INDEX CONCURRENTLY by_price ON shop_item (price)",
+        check=False,
+    )
+    assert shop.look()["invalid_indexes"] == ["by_price"]
+    found = only(shop)
+    assert found["leftovers"] == ["by_price"] and found["invalid_indexes"] == []
+    assert found["reversal"]["class"] == "untried"
+    assert "(invalid)" not in shop.look()["catalog"]["index by_price"]
+
+
+def test_a_lock_is_measured_while_it_is_held(shop):
+    sql = "LOCK TABLE shop_item; SELECT pg_sleep(0.6)"
+    shop.migration("0002_lock", f"migrations.RunSQL({sql!r}, '')")
+    (lock,) = [one for one in only(shop)["locks"] if one["blocks"]]
+    assert lock["table"] == "shop_item" and lock["seconds"] > 0.5
+
+
+def test_it_waits_between_migrations_where_told_to(shop):
+    shop.migration("0002_size", ADD)
+    shop.migration("0003_nothing")
+    with shop.asking("rehearse", "--pause") as process:
+        assert "0002_size" in process.stdout.readline()
+        # Committed, so that another release can be tried on it.
+        assert "column shop_item.size" in shop.look()["catalog"]
+        assert shop.look()["pending"] == ["shop.0003_nothing"]
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert "0003_nothing" in process.stdout.readline()
+        process.stdin.close()
+    assert process.returncode == 1
