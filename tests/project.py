@@ -14,7 +14,7 @@ import os, pathlib
 SECRET_KEY = "x" * 5
 INSTALLED_APPS = os.environ["TEST_APPS"].split()
 AUTH_USER_MODEL = os.environ.get("TEST_USER_MODEL", "auth.User")
-ROOT_URLCONF = "settings"
+ROOT_URLCONF = os.environ.get("TEST_URLS", "settings")
 urlpatterns = []
 DATABASES = {"default": {
     "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1",

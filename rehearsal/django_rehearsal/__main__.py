@@ -13,11 +13,25 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
-from . import catalog, exercise, health, history, live, project, relations, replay, trial
+from . import (
+    catalog,
+    exercise,
+    health,
+    history,
+    live,
+    policy,
+    project,
+    relations,
+    replay,
+    report,
+    trial,
+    verdict,
+)
 
 
 def main() -> int:
@@ -38,6 +52,7 @@ def main() -> int:
     rehearse = operation(_rehearse)
     rehearse.add_argument("--interrupted", default="")
     rehearse.add_argument("--pause", action="store_true")
+    operation(_judge)
     operation(_exercise).add_argument("--requests", type=json.loads, default=[])
     apply = operation(_apply)
     apply.add_argument("--limits", type=json.loads, default={})
@@ -50,6 +65,9 @@ def main() -> int:
         return 75
     except trial.Stopped:
         return 1
+    except policy.Unusable as error:
+        print(error, file=sys.stderr)
+        return 2
     except (Error, ImproperlyConfigured, ImportError) as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -58,6 +76,7 @@ def main() -> int:
 def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     """say what the database lacks, what is wrong with it, and what its schema is; change nothing"""
     connection = project.set_up(read_only=True)
+    policy.read(Path.cwd())
     found = history.read(connection)
     say(
         {
@@ -90,6 +109,21 @@ def _rehearse(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
             raise trial.Stopped
 
     say({"catalog": trial.Trial(project.set_up(), tell, asked.interrupted).run()})
+    return 0
+
+
+def _judge(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """say what the facts on standard input mean by this project's policy, for a terminal and as a page"""
+    facts, ruled = verdict.Facts(**json.load(sys.stdin)), policy.read(Path.cwd())
+    found = verdict.judge(facts, ruled)
+    say(
+        {
+            "go": not any(one.stops for one in found),
+            "lines": verdict.describe(facts, found) + verdict.unused(facts, ruled, found),
+            "limits": verdict.limits(facts),
+            "page": report.page(facts, ruled, found),
+        }
+    )
     return 0
 
 

@@ -15,8 +15,9 @@ _UNIQUE = "23505"  # a made-up value that is there already says nothing of the s
 class Facts:
     """What was found out; all but the first may be absent where it did not come to that.
 
-    `look` is what `look` answered of the live database, and `last` what it answered after the last deploy
-    (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
+    `about` says in a few words each what was rehearsed, by name ("release": "1f3a…"), and `steps` how many seconds each
+    step took. `look` is what `look` answered of the live database, and `last` what it answered after the last
+    deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
     could not be replayed. `baseline` is what the serving release could do before, `migrations` what `rehearse`
     told of each, with what the release could do after it as its `exercise`. `free` is the room on the database's
     disk in bytes.
@@ -29,6 +30,8 @@ class Facts:
     baseline: dict | None = None
     migrations: list[dict] = field(default_factory=list)
     free: int | None = None
+    about: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

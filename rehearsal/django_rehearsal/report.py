@@ -1,0 +1,90 @@
+"""The report of a rehearsal: one page that needs nothing but a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.template import Context, Engine, Library
+
+from . import verdict
+from .policy import Policy
+from .verdict import Facts, Finding
+
+# By the class of what waits: in a timeline's bars and in the words beside them.
+_KINDS = {"reads and writes": "all", "writes": "writes"}
+
+# Django's own filters for numbers write them as the project's visitors do, and need the project loaded.
+_FILTERS = Library()
+
+
+@_FILTERS.filter
+def seconds(value: float, digits: int) -> str:
+    """Return a duration with so many digits behind the point."""
+    return f"{value:.{digits}f} s"
+
+
+def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
+    """Return the page as HTML."""
+    engine = Engine(dirs=[str(Path(__file__).parent)])
+    engine.template_builtins.append(_FILTERS)
+    pending = facts.look["pending"]
+    total = sum(one["seconds"] for one in facts.migrations) or 1.0
+    begun, migrations = 0.0, []
+    rehearsed = {one["migration"]: one for one in facts.migrations}
+    for name in pending:
+        its = [one for one in found if one.migration == name]
+        one = rehearsed.get(name)
+        row = {
+            "name": name,
+            "stops": any(finding.stops for finding in its),
+            "findings": its,
+            "rehearsed": bool(one),
+        }
+        if one:
+            row |= one | _drawn(one, begun, total)
+            begun += one["seconds"]
+        migrations.append(row)
+    context = {
+        "go": not any(one.stops for one in found),
+        "about": facts.about,
+        "steps": facts.steps,
+        "took": sum(facts.steps.values()),
+        "total": total,
+        "findings": [one for one in found if one.migration not in pending],
+        "migrations": migrations,
+        "drift": verdict.surprises(facts),
+        "overrides": policy.overrides,
+        "unused": verdict.unused(facts, policy, found),
+        "ticks": [{"at": 25 * n, "seconds": total * n / 4} for n in range(5)],
+    }
+    return engine.get_template("report.html").render(Context(context, use_l10n=False))
+
+
+def _drawn(one: dict, begun: float, total: float) -> dict:
+    """Return where a migration's bars lie, in percent of the whole, and its figures in words."""
+    return {
+        "left": _percent(begun, total),
+        "width": _percent(one["seconds"], total),
+        "bars": [
+            lock
+            | {
+                "left": _percent(begun + lock["since"], total),
+                "width": _percent(min(lock["seconds"], one["seconds"]), total),
+                "kind": _KINDS[lock["blocks"]],
+            }
+            for lock in one["locks"]
+            if lock["blocks"]
+        ],
+        "wal_words": verdict.size(one.get("wal", 0)),
+        "changed": [verdict.describe_change(change) for change in one.get("changes", ())],
+        "sizes": [
+            table
+            | {"before": verdict.size(table["bytes"][0]), "after": verdict.size(table["bytes"][1])}
+            for table in one.get("tables", ())
+        ],
+    }
+
+
+def _percent(part: float, whole: float) -> str:
+    # As text: a browser reads no number in another language's writing.
+    return f"{100 * part / whole:.3f}"

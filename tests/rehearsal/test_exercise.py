@@ -1,0 +1,130 @@
+"""A release at work on a database whose schema has moved on: what it still can do, and that it leaves no trace."""
+
+import json
+
+import pytest
+from django_rehearsal.policy import Policy
+from django_rehearsal.verdict import Facts, judge
+
+ADD = "migrations.AddField('item', 'size', models.IntegerField({}))"
+VIEWS = """
+from django.http import HttpResponse
+from django.urls import path
+from shop.models import Item, Kind
+
+def listing(request):
+    return HttpResponse(", ".join(item.note or "" for item in Item.objects.all()[:3]))
+
+def making(request):
+    Kind.objects.create(code=request.POST["code"])
+    return HttpResponse(status=201)
+
+urlpatterns = [path("items", listing), path("kinds", making)]
+"""
+
+
+def exercise(release, *requests):
+    """Return what a release can do."""
+    return release.ask("exercise", "--requests", json.dumps(requests))[0]
+
+
+def broken(shop, serving, *requests):
+    """Apply what is pending and return in what way the serving release is broken by it."""
+    before = exercise(serving, *requests)
+    migrations, _ = shop.rehearse()
+    last = migrations[-1]
+    facts = Facts(
+        shop.look(),
+        baseline=before,
+        migrations=[{**last, "exercise": exercise(serving, *requests)}],
+    )
+    return [one.text for one in judge(facts, Policy()) if one.kind == "old-release"]
+
+
+@pytest.fixture
+def rows(shop):
+    """Return a function that tells what all tables and sequences hold."""
+    queries = (
+        "SELECT md5(string_agg(i::text, ',' ORDER BY id)) FROM shop_item i",
+        "SELECT md5(string_agg(k::text, ',' ORDER BY id)) FROM shop_kind k",
+    )
+    return lambda: [shop.sql(query) for query in queries]
+
+
+def test_everything_works_before_and_nothing_is_left(shop, serving, rows):
+    serving.write("urls.py", VIEWS)
+    serving.env["TEST_URLS"] = "urls"
+    before = rows()
+    found = exercise(
+        serving, {"path": "/items"}, {"path": "/kinds", "method": "post", "data": {"code": "new"}}
+    )
+    assert found["checks"] == ""
+    assert set(found["models"]) == {"shop.Kind", "shop.Item"}
+    assert all(why == "" for tried in found["models"].values() for why in tried.values())
+    assert found["requests"] == {"GET /items": 200, "POST /kinds": 201}
+    assert rows() == before
+
+
+def test_empty_tables_can_be_tried_too(shop, serving):
+    shop.as_app("TRUNCATE shop_item, shop_kind")
+    found = exercise(serving)
+    assert all(why == "" for tried in found["models"].values() for why in tried.values())
+
+
+def test_a_column_that_may_be_empty_breaks_nothing(shop, serving):
+    shop.migration("0002_size", ADD.format("null=True"))
+    assert broken(shop, serving) == []
+
+
+def test_a_required_column_with_a_default_of_djangos_breaks_inserts(shop, serving):
+    shop.migration("0002_size", ADD.format("default=1"))
+    (why,) = broken(shop, serving)
+    assert "insert of shop.Item: 23502" in why and "size" in why
+
+
+def test_a_required_column_with_a_default_of_the_databases_breaks_nothing(shop, serving):
+    shop.migration("0002_size", ADD.format("default=1, db_default=1"))
+    assert broken(shop, serving) == []
+
+
+def test_a_removed_column_breaks_all_that_names_it(shop, serving):
+    shop.migration("0002_drop", "migrations.RemoveField('item', 'note')")
+    serving.write("urls.py", VIEWS)
+    serving.env["TEST_URLS"] = "urls"
+    (why,) = broken(shop, serving, {"path": "/items"})
+    for action in ("read", "insert", "update"):
+        assert f"{action} of shop.Item: 42703" in why
+    assert "GET /items answers 500 in place of 200" in why
+
+
+def test_a_column_the_release_no_longer_names_may_go(shop, serving):
+    serving.models(("    note = models.TextField(null=True)\n", ""))
+    shop.migration("0002_drop", "migrations.RemoveField('item', 'note')")
+    assert broken(shop, serving) == []
+
+
+def test_a_narrower_column_breaks_longer_values(shop, serving):
+    shop.migration(
+        "0002_narrow",
+        "migrations.AlterField('item', 'note', models.CharField(max_length=9, null=True))",
+        before="",
+    )
+    shop.as_app("UPDATE shop_item SET note = left(note, 9)")
+    # Every value that is there fits; made-up ones of the old release would not always: that is no finding.
+    assert broken(shop, serving) == []
+
+
+def test_a_new_uniqueness_is_no_finding_of_made_up_rows(shop, serving):
+    shop.as_app("UPDATE shop_item SET price = id")
+    shop.migration(
+        "0002_unique", "migrations.AlterField('item', 'price', models.IntegerField(unique=True))"
+    )
+    assert broken(shop, serving) == []
+
+
+def test_a_table_that_is_gone_breaks_its_model(shop, serving):
+    shop.migration(
+        "0002_drop", "migrations.RemoveField('item', 'kind')", "migrations.DeleteModel('Kind')"
+    )
+    (why,) = broken(shop, serving)
+    assert "read of shop.Kind: 42P01" in why

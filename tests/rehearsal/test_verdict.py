@@ -1,0 +1,227 @@
+"""What facts mean: which stop, which warn, what a project may allow."""
+
+import json
+
+import pytest
+from django_rehearsal import verdict
+from django_rehearsal.policy import Adopted, Override, Policy
+from django_rehearsal.verdict import Facts
+
+STRICT = Policy()
+LOOK = {
+    "recorded": ["shop.0001_initial"],
+    "pending": ["shop.0002_x"],
+    "ghosts": [],
+    "strangers": [],
+    "conflicts": {},
+    "problem": "",
+    "files": {"shop.0001_initial": "aa"},
+    "catalog": {"table shop_item": "plain", "column shop_item.id": "bigint NOT NULL"},
+    "ailments": [],
+    "invalid_indexes": [],
+}
+MIGRATION = {
+    "migration": "shop.0002_x",
+    "atomic": True,
+    "operations": ["Add field"],
+    "runs_code": False,
+    "leftovers": [],
+    "seconds": 0.2,
+    "statements": [{"sql": "SELECT '<b>'", "count": 2, "seconds": 0.1}],
+    "longest_statement": 0.1,
+    "locks": [],
+    "mails": 0,
+    "calls": [],
+    "wal": 1000,
+    "growth": 0,
+    "rewritten": [],
+    "tables": [],
+    "changes": [],
+    "invalid_indexes": [],
+    "reversal": {"class": "lossless", "why": ""},
+}
+LOCK = {
+    "table": "shop_item",
+    "bytes": 900_000_000,
+    "mode": "AccessExclusiveLock",
+    "blocks": "reads and writes",
+    "since": 0.0,
+    "seconds": 4.0,
+}
+
+
+def facts(look=None, last=None, expected=None, free=None, **migration):
+    """Return facts that are all well, with changes."""
+    return Facts(
+        LOOK | (look or {}),
+        last=last or {},
+        expected=expected,
+        free=free,
+        migrations=[MIGRATION | migration],
+    )
+
+
+def stops(known, policy=STRICT):
+    """Return the kinds of findings that stop."""
+    return [one.kind for one in verdict.judge(known, policy) if one.stops]
+
+
+def warns(known, policy=STRICT):
+    """Return the kinds of findings that do not."""
+    return [one.kind for one in verdict.judge(known, policy) if not one.stops]
+
+
+def test_what_is_well_is_no_finding():
+    assert verdict.judge(facts(expected=LOOK["catalog"]), Policy()) == []
+
+
+STOPPING = {
+    "a problem": ({"look": {"problem": "inconsistent"}}, "history"),
+    "two last migrations": ({"look": {"conflicts": {"shop": ["a", "b"]}}}, "history"),
+    "a ghost": ({"look": {"ghosts": ["shop.0009_gone"]}}, "ghost"),
+    "drift": ({"expected": LOOK["catalog"] | {"column shop_item.name": "text"}}, "drift"),
+    "a sequence": (
+        {"look": {"ailments": [{"kind": "sequence", "where": "x", "text": "y", "repair": "z"}]}},
+        "sequence",
+    ),
+    "an unfinished index": ({"look": {"invalid_indexes": ["by_x"]}}, "invalid-index"),
+    "a failure": ({"error": "no", "culprits": ["a = 1 in 2 rows"], "left": []}, "failure"),
+    "lost values": ({"changes": [{"kind": "gone", "where": "a.b", "count": 3}]}, "data-loss"),
+    "emptied by code": (
+        {"changes": [{"kind": "emptied", "where": "a.b", "count": 3}], "runs_code": True},
+        "data-loss",
+    ),
+    "changed by no code": (
+        {"changes": [{"kind": "changed", "where": "a.b", "count": 3}]},
+        "data-loss",
+    ),
+    "no way back": ({"reversal": {"class": "irreversible", "why": "x"}}, "irreversible"),
+    "a way back that fails": ({"reversal": {"class": "failed", "why": "x"}}, "irreversible"),
+    "a long lock": ({"locks": [LOCK]}, "lock"),
+    "a rewrite": ({"locks": [LOCK], "rewritten": [{"table": "shop_item", "bytes": 1}]}, "rewrite"),
+    "long work": ({"seconds": 61}, "slow"),
+    "mail": ({"mails": 1}, "outside"),
+    "a call": ({"calls": ["example.org:443"]}, "outside"),
+    "a full disk": ({"free": 1500}, "disk"),
+}
+
+
+@pytest.mark.parametrize("case", STOPPING)
+def test_it_stops(case):
+    change, kind = STOPPING[case]
+    assert stops(facts(**change)) == [kind]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"locks": [LOCK | {"bytes": 1000}]},
+        {"locks": [LOCK | {"seconds": 0.9}]},
+        {"locks": [LOCK | {"blocks": ""}]},
+        {"changes": [{"kind": "changed", "where": "a.b", "count": 3}], "runs_code": True},
+        {"reversal": {"class": "lossy", "why": "x"}},
+        {"free": 2000},
+        {"expected": {}},
+    ],
+)
+def test_it_goes(change):
+    assert stops(facts(**change)) == []
+
+
+def test_an_override_lets_one_finding_of_one_migration_pass_with_its_reason():
+    lost = facts(changes=[{"kind": "gone", "where": "a.b", "count": 3}], mails=1)
+    policy = Policy(overrides=(Override("shop.0002_x", ("data-loss",), "it was moved"),))
+    assert stops(lost, policy) == ["outside"]
+    allowed = verdict.judge(lost, policy)[0]
+    assert allowed.allowed == "it was moved"
+    assert any(
+        "it was moved" in line for line in verdict.describe(lost, verdict.judge(lost, policy))
+    )
+    other = Policy(overrides=(Override("shop.0003_y", ("data-loss",), "it was moved"),))
+    assert "data-loss" in stops(lost, other)
+
+
+def test_a_failure_passes_by_no_override():
+    failed = facts(error="no", culprits=[], left=[])
+    policy = Policy(overrides=(Override("shop.0002_x", ("failure",), "never mind"),))
+    assert stops(failed, policy) == ["failure"]
+
+
+def test_an_override_that_nothing_needs_is_told():
+    policy = Policy(overrides=(Override("shop.0002_x", ("lock",), "short enough"),))
+    assert verdict.unused(facts(), policy, []) == [
+        "shop.0002_x is allowed lock, which it does not do"
+    ]
+
+
+def test_adopted_drift_passes_as_long_as_it_is_what_was_adopted():
+    catalog = LOOK["catalog"] | {
+        "index by_hand": "CREATE INDEX by_hand ON shop_item USING btree (id)"
+    }
+    drifted = facts(look={"catalog": catalog}, expected=LOOK["catalog"])
+    assert stops(drifted) == ["drift"]
+    adopted = Adopted("index by_hand", catalog["index by_hand"], "for the year's report")
+    assert stops(drifted, Policy(adopted=(adopted,))) == []
+    other = Adopted("index by_hand", "another", "for the year's report")
+    assert stops(drifted, Policy(adopted=(other,))) == ["drift"]
+
+
+def test_what_can_be_adopted_is_told_ready_to_paste():
+    import tomllib
+
+    catalog = LOOK["catalog"] | {"column shop_item.n": "text DEFAULT 'it''s'::text"}
+    (found,) = verdict.judge(facts(look={"catalog": catalog}, expected=LOOK["catalog"]), Policy())
+    lines = found.remedy[found.remedy.index("[[adopt]]") :]
+    assert tomllib.loads(lines)["adopt"][0]["definition"] == catalog["column shop_item.n"]
+
+
+def test_an_edited_file_is_a_warning():
+    known = facts(last={"files": {"shop.0001_initial": "bb"}})
+    assert stops(known) == [] and warns(known) == ["edited"]
+
+
+def test_warnings_become_stops_where_the_project_says_so():
+    known = facts(last={"files": {"shop.0001_initial": "bb"}})
+    assert stops(known, Policy(findings=Policy().findings | {"edited": "stop"})) == ["edited"]
+
+
+def test_a_line_for_each_migration():
+    known = facts(look={"pending": ["shop.0002_x", "shop.0003_y"]}, locks=[LOCK])
+    lines = verdict.describe(known, verdict.judge(known, Policy()))
+    assert lines[0].startswith(
+        "STOP  shop.0002_x: 0.20 s, reads and writes of shop_item wait 4.00 s"
+    )
+    assert lines[-1] == "?     shop.0003_y: not rehearsed"
+
+
+def test_a_limit_grows_with_what_was_rehearsed():
+    assert verdict.limits(facts(longest_statement=2)) == {"shop.0002_x": 40}
+
+
+def test_the_page_tells_it_all_and_lets_nothing_in(shop):
+    known = {
+        "look": LOOK | {"ghosts": ["shop.0009_gone"]},
+        "expected": LOOK["catalog"] | {"column shop_item.name": "text"},
+        "migrations": [MIGRATION | {"locks": [LOCK]}],
+        "about": {"release": "abc <script>"},
+        "steps": {"copy": 1.5},
+    }
+    (answer,) = shop.ask("judge", told=json.dumps(known))
+    assert answer["go"] is False and answer["limits"]
+    page = answer["page"]
+    for text in (
+        '<h1 class="stop">',
+        "shop.0002_x",
+        "column shop_item.name",
+        "AccessExclusiveLock",
+        "&lt;script&gt;",
+    ):
+        assert text in page
+    assert "<script" not in page and "http" not in page and "SELECT &#x27;&lt;b&gt;&#x27;" in page
+
+
+def test_a_policy_that_cannot_be_read_is_an_error(shop):
+    shop.write("migrations.toml", "[limit]")
+    with shop.asking("look") as process:
+        _, said = process.communicate("", timeout=60)
+    assert process.returncode == 2 and "there is no 'limit'" in said
