@@ -17,11 +17,13 @@ from server import docker
 PROJECT = Path(__file__).resolve().parent.parent
 PROGRAM = PROJECT / "roles/django_web/files/program"
 LIBRARY = PROJECT / "roles/program/files/library"
+STAND_IN = PROJECT / "tests/stand_in"
 ECHO = (PROJECT / "molecule/deploy/tests/tools/echo.py").read_text()
 UNFIT = Path(__file__).with_name("unfit.py")
 WORKER = "import time\nwhile True: time.sleep(0.1)"
 # Between any two things that a deploy does, what it is about to do, or has just done.
 POINTS = [
+    "migrations.migrate",
     "containers.start",
     "containers.await_health",
     "containers.watch",
@@ -33,8 +35,9 @@ POINTS = [
 ]
 KILLING = """
 import os, runpy, sys
-from postdo_deploy import containers, releases
-module, name = {{"containers": containers, "releases": releases}}["{module}"], "{name}"
+from postdo_deploy import containers, migrations, releases
+modules = {{"containers": containers, "migrations": migrations, "releases": releases}}
+module, name = modules["{module}"], "{name}"
 original = getattr(module, name)
 calls = []
 def killed(*words, **more):
@@ -65,6 +68,11 @@ class Stack:
         self.facts = place / "deploy.json"
         facts = {"prefix": self.prefix, "inventory": "none", "state": str(place), "front": {}}
         facts |= {"start_timeout": 10, "watch_time": 0.6, "keep_releases": 3}
+        facts |= {
+            "secrets": str(place),
+            "database": {"name": "none", "user": "none"},
+            "requests": [],
+        }
         self.facts.write_text(json.dumps(facts))
 
     def make(self, name: str, *, command: str = ECHO, worker: bool = True) -> None:
@@ -100,7 +108,7 @@ class Stack:
         start = ["-c", code] if code else ["-m", "postdo_deploy"]
         return subprocess.run(
             [sys.executable, *start, "--environment", str(self.facts), *words],
-            env={**os.environ, "PYTHONPATH": f"{PROGRAM}:{LIBRARY}"},
+            env={**os.environ, "PYTHONPATH": f"{PROGRAM}:{LIBRARY}:{STAND_IN}"},
             capture_output=True,
             text=True,
             check=False,

@@ -54,9 +54,7 @@ def main() -> int:
     rehearse.add_argument("--pause", action="store_true")
     operation(_judge)
     operation(_exercise).add_argument("--requests", type=json.loads, default=[])
-    apply = operation(_apply)
-    apply.add_argument("--limits", type=json.loads, default={})
-    apply.add_argument("--interrupted", default="")
+    operation(_apply)
     asked = parser.parse_args()
     channel = project.answers()
     try:
@@ -128,16 +126,23 @@ def _judge(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
 
 
 def _exercise(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
-    """use every model and make the requests, and say what could be done; leave no trace"""
-    project.set_up()
-    say(asdict(exercise.exercise(asked.requests)))
+    """use every model and make the requests, and say what could be done; again for each line of input"""
+    connection = project.set_up()
+    again = True
+    while again:
+        say(asdict(exercise.exercise(asked.requests)))
+        # An idle connection would be in the way of nothing, and yet nobody needs it.
+        connection.close()
+        again = bool(sys.stdin.readline())
     return 0
 
 
 def _apply(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
-    """apply what the live database lacks, a line before and after each migration"""
+    """apply what the live database lacks, a line before and after each migration, within the limits on standard input"""
+    told = json.load(sys.stdin)
+    limits = live.Limits(**told.get("limits", {}))
     connection = project.set_up()
-    live.Live(connection, say, live.Limits(**asked.limits), asked.interrupted).run()
+    live.Live(connection, say, limits, told.get("interrupted", "")).run()
     say({"catalog": catalog.read(connection)})
     return 0
 

@@ -18,8 +18,10 @@ class Facts:
     `about` says in a few words each what was rehearsed, by name ("release": "1f3a…"), and `steps` how many seconds each
     step took. `look` is what `look` answered of the live database, and `last` what it answered after the last
     deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
-    could not be replayed. `baseline` is what the serving release could do before, `migrations` what `rehearse`
-    told of each, with what the release could do after it as its `exercise`. `free` is the room on the database's
+    could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told,
+    `migrations` what `rehearse`
+    told of each, with what the release could do after it as its `exercise`. `point` names the moment to go back to,
+    `catalog` is the schema at the rehearsal's end. `free` is the room on the database's
     disk in bytes.
     """
 
@@ -28,8 +30,11 @@ class Facts:
     expected: dict | None = None
     unplayable: str = ""
     baseline: dict | None = None
+    unexercised: str = ""
     migrations: list[dict] = field(default_factory=list)
     free: int | None = None
+    point: str = ""
+    catalog: dict | None = None
     about: dict[str, str] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)
 
@@ -59,6 +64,15 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
     found = [*_history(facts), *_health(facts)]
     drift = list(_drift(facts, policy))
     found += [*drift, *_edited(facts, known=bool(drift))]
+    if facts.unexercised:
+        found.append(
+            _finding(
+                "old-release",
+                "",
+                f"the release that serves can't be tried on a copy: {facts.unexercised}",
+                'Mend that, or say in migrations.toml that you go without: \n[findings]\nold-release = "warn"',
+            )
+        )
     for one in facts.migrations:
         found += [*_lost(one), *_cost(one, policy), *_outside(one)]
         if facts.baseline and one.get("exercise"):

@@ -7,27 +7,36 @@ ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
 INDEX = "postgres.AddIndexConcurrently('item', models.Index(fields=['price'], name='by_price'))"
 
 
-def limits(**values):
-    """Return the arguments that set limits."""
-    return ["--limits", json.dumps(values)]
+def apply(shop, interrupted="", code=0, **limits):
+    """Return what was told while the migrations were applied within limits."""
+    told = {"limits": limits, "interrupted": interrupted}
+    return shop.ask("apply", told=json.dumps(told), code=code)
+
+
+def begin(shop, **limits):
+    """Begin to apply the migrations, and return the process."""
+    process = shop.asking("apply")
+    process.stdin.write(json.dumps({"limits": limits}))
+    process.stdin.close()
+    return process
 
 
 def test_what_is_applied_is_told_before_and_after(shop):
     names = [shop.migration("0002_size", ADD), shop.migration("0003_nothing")]
-    *told, last = shop.ask("apply")
+    *told, last = apply(shop)
     assert [one.get("begin") or one["applied"] for one in told] == [
         name for name in names for _ in range(2)
     ]
     assert last["catalog"] == shop.look()["catalog"]
     assert shop.look()["pending"] == []
-    assert shop.ask("apply") == [last]
+    assert apply(shop) == [last]
 
 
 def test_it_gives_up_for_a_lock_again_and_again_and_nobody_waits_long(shop):
     shop.migration("0002_size", ADD)
     idle = shop.idle("SELECT count(*) FROM shop_item", 30)
     try:
-        with shop.asking("apply", *limits(lock=0.3, patience=4)) as process:
+        with begin(shop, lock=0.3, patience=4) as process:
             waited = []
             while process.poll() is None:
                 begun = time.monotonic()
@@ -45,13 +54,13 @@ def test_it_gives_up_for_a_lock_again_and_again_and_nobody_waits_long(shop):
         shop.server.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
         )
-    assert shop.ask("apply")[-2]["applied"] == "shop.0002_size"
+    assert apply(shop)[-2]["applied"] == "shop.0002_size"
 
 
 def test_it_goes_on_once_the_lock_is_free(shop):
     shop.migration("0002_size", ADD)
     idle = shop.idle("SELECT count(*) FROM shop_item", 2)
-    found = shop.ask("apply", *limits(lock=0.2, patience=20))[1]
+    found = apply(shop, lock=0.2, patience=20)[1]
     idle.wait()
     assert found["applied"] == "shop.0002_size" and found["attempts"] > 1
     assert found["seconds"] < 2
@@ -59,14 +68,14 @@ def test_it_goes_on_once_the_lock_is_free(shop):
 
 def test_a_statement_that_takes_too_long_is_ended(shop):
     shop.migration("0002_long", "migrations.RunSQL('SELECT pg_sleep(20)', '')")
-    told = shop.ask("apply", *limits(statements={"shop.0002_long": 0.5}), code=1)
+    told = apply(shop, statements={"shop.0002_long": 0.5}, code=1)
     assert told[-1]["failed"] == "shop.0002_long" and "statement timeout" in told[-1]["why"]
 
 
 def test_a_limit_is_its_own_migrations_only(shop):
     shop.migration("0002_size", ADD)
     shop.migration("0003_long", "migrations.RunSQL('SELECT pg_sleep(1)', '')")
-    shop.ask("apply", *limits(statements={"shop.0002_size": 0.5}))
+    apply(shop, statements={"shop.0002_size": 0.5})
     assert shop.look()["pending"] == []
 
 
@@ -76,24 +85,24 @@ def test_a_failure_leaves_what_was_before_it(shop):
         "0003_unique", "migrations.AlterField('item', 'price', models.IntegerField(unique=True))"
     )
     shop.migration("0004_never")
-    told = shop.ask("apply", code=1)
+    told = apply(shop, code=1)
     assert told[-1]["failed"] == "shop.0003_unique" and told[-1]["culprits"]
     assert shop.look()["pending"] == ["shop.0003_unique", "shop.0004_never"]
 
 
 def test_two_at_once_are_one(shop):
     shop.migration("0002_long", "migrations.RunSQL('SELECT pg_sleep(3)', '')")
-    with shop.asking("apply") as first:
+    with begin(shop) as first:
         assert json.loads(first.stdout.readline()) == {"begin": "shop.0002_long"}
-        assert shop.ask("apply", code=75) == []
-        first.communicate("")
+        assert apply(shop, code=75) == []
+        first.wait()
     assert first.returncode == 0
 
 
 def test_an_index_whose_build_was_killed_is_built_again(shop):
     name = shop.migration("0002_index", INDEX, atomic=False)
     idle = shop.idle("INSERT INTO shop_item (name, price) VALUES ('x', 1)", 60)
-    with shop.asking("apply") as process:
+    with begin(shop) as process:
         process.stdout.readline()
         until_there(shop, "SELECT count(*) FROM pg_index WHERE NOT indisvalid")
         process.kill()
@@ -103,7 +112,7 @@ def test_an_index_whose_build_was_killed_is_built_again(shop):
     )
     until_there(shop, "SELECT count(*) = 0 FROM pg_stat_progress_create_index")
     assert shop.look()["invalid_indexes"] == ["by_price"]
-    found = shop.ask("apply", "--interrupted", name)[1]
+    found = apply(shop, name)[1]
     assert found["leftovers"] == ["by_price"] and found["applied"] == name
     assert shop.look()["invalid_indexes"] == []
 
@@ -119,7 +128,7 @@ def until_there(shop, query):
 def test_statements_of_no_transaction_wait_each_for_its_lock(shop):
     shop.migration("0002_steps", ADD, INDEX, atomic=False)
     idle = shop.idle("SELECT count(*) FROM shop_item", 2)
-    found = shop.ask("apply", *limits(lock=0.2, patience=20))[1]
+    found = apply(shop, lock=0.2, patience=20)[1]
     idle.wait()
     assert found["applied"] == "shop.0002_steps"
     assert shop.look()["invalid_indexes"] == []
@@ -132,7 +141,7 @@ def test_an_interrupted_run_ends_in_the_same_schema(shop):
     )
     shop.migration("0004_long", "migrations.RunSQL('SELECT pg_sleep(2)', '')")
     shop.migration("0005_more", "migrations.AddField('item', 'more', models.TextField(default=''))")
-    with shop.asking("apply") as process:
+    with begin(shop) as process:
         while "0004" not in process.stdout.readline():
             pass
         process.kill()
@@ -141,6 +150,6 @@ def test_an_interrupted_run_ends_in_the_same_schema(shop):
         "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()",
     )
     assert shop.look()["pending"] == ["shop.0004_long", "shop.0005_more"]
-    interrupted = shop.ask("apply", "--interrupted", "shop.0004_long")[-1]["catalog"]
+    interrupted = apply(shop, "shop.0004_long")[-1]["catalog"]
     shop.own_database(shop.env["TEST_DATABASE"])
     assert shop.look()["catalog"] == interrupted

@@ -21,13 +21,14 @@ from . import (
     prepare,
     pull,
     record,
+    rehearsal,
     repository,
     restore,
     targets,
     timelines,
     transfer,
 )
-from .environment import Busy, Environment, Failure, running, size, stamp, when
+from .environment import Busy, Environment, Failure, running, size, when
 
 
 def main() -> int:
@@ -57,6 +58,8 @@ def main() -> int:
     operation(_restore_uploads, ("--to", {"required": True}))
     operation(_inspect, ("--to", {"required": True}))
     operation(_inspect_end)
+    operation(_rehearsal, ("point", {}))
+    operation(_rehearsal_end)
     operation(_pull, ("--source", {"type": Path, "required": True}), ("--sql", yes))
     operation(_dump, ("path", {"type": Path}))
     operation(_load, ("path", {"type": Path}), ("--sql", yes))
@@ -178,13 +181,23 @@ def _mark(environment: Environment, asked: argparse.Namespace) -> None:
     """name this moment, so that it can be restored by name"""
     _require(environment)
     targets.require_name(asked.name)
-    # Recovery ends at the first moment of a name, so in the log each has one of its own.
-    own = f"{asked.name}-{stamp()}"
-    with environment.lock("mark", wait=120):
-        moment = repository.mark(environment, own)
-        points = timelines.known(environment, repository.contents(environment))["points"]
-        record.write(environment, points={**points, asked.name: [moment, own]})
+    timelines.mark(environment, asked.name)
+    moment, _own = timelines.known(environment, repository.contents(environment))["points"][
+        asked.name
+    ]
     print(f"{asked.name} is {when(moment)}.")
+
+
+def _rehearsal(environment: Environment, asked: argparse.Namespace) -> None:
+    """make a copy of the database to rehearse on, and say as JSON where it is"""
+    with environment.lock("copy", wait=600):
+        print(json.dumps(rehearsal.make(environment, asked.point)))
+
+
+def _rehearsal_end(environment: Environment, asked: argparse.Namespace) -> None:
+    """remove what rehearsal made"""
+    with environment.lock("copy", wait=600):
+        rehearsal.end(environment)
 
 
 def _restore(environment: Environment, asked: argparse.Namespace) -> None:

@@ -138,6 +138,13 @@ class Copy:
             *options,
         ]
 
+    def shell(self, script: str) -> list[str]:
+        """Return the command that runs a shell script on the volume, with the command's input."""
+        return [
+            *self._container("--rm", "--interactive", "--name", self.worker, "--network", "none"),
+            *("--entrypoint", "sh", self.environment.image, "-c", script),
+        ]
+
     def restore(self, target: Target) -> None:
         """Fill the volume from the repository; raises Failure if any file is not as it was."""
         environment = self.environment

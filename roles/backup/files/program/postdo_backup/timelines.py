@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from . import record, repository
-from .environment import Environment, psql
+from .environment import Environment, psql, stamp
 from .repository import Backup, Contents
 
 _NOTED_POINTS = 20
@@ -114,3 +114,14 @@ def usable(environment: Environment, held: Contents, moment: float) -> list[Back
             for one in undone
         )
     ]
+
+
+def mark(environment: Environment, name: str) -> tuple[str, float]:
+    """Name this moment, so that it can be restored by name; return its name in the log, and the moment."""
+    # Recovery ends at the first moment of a name, so in the log each has one of its own.
+    own = f"{name}-{stamp()}"
+    with environment.lock("mark", wait=120):
+        moment = repository.mark(environment, own)
+        points = known(environment, repository.contents(environment))["points"]
+        record.write(environment, points={**points, name: [moment, own]})
+    return own, moment

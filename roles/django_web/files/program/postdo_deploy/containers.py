@@ -51,16 +51,6 @@ def await_end(*containers: str) -> None:
     run("docker", "wait", *containers, doing=f"Waiting for {' and '.join(containers)}")
 
 
-def run_once(container: str) -> None:
-    """Run a container to its end and remove it; raises Unfit with its last lines if it failed."""
-    done = attempt("docker", "start", "--attach", container)
-    try:
-        if done.returncode:
-            raise Unfit(f"{container} failed with status {done.returncode}.", container)
-    finally:
-        attempt("docker", "rm", "--force", container)
-
-
 def await_health(process: Process, timeout: int) -> None:
     """Wait until a web process says that it can serve; raises Unfit after `timeout` seconds."""
     deadline = time.monotonic() + timeout

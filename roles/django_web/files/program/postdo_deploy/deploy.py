@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from postdo_host import Failure, attempt, inspect, running, undisturbed
+from postdo_host import Failure, inspect, running, undisturbed
 
-from . import containers, front, releases
+from . import containers, front, migrations, releases
 from .account import Account, interrupted
 from .environment import Environment
 from .releases import Process, Release
@@ -22,9 +22,10 @@ def deploy(environment: Environment, name: str, account: Account) -> list[str]:
     release, before = releases.read(environment, name), releases.current(environment)
     account.about(release, before)
     _await_migrations(environment, account)
+    migrations.clear(environment)
     known = releases.kept(environment)
     releases.remove(environment, account.begun, release, before, *known)
-    _migrate(environment, release, before, account)
+    said += _migrate(environment, release, before, account)
     # One that has served may be older than what was done to the schema since.
     returns = bool(before and before.name != name and release.served)
     proof = _require_fit if returns else None
@@ -33,8 +34,6 @@ def deploy(environment: Environment, name: str, account: Account) -> list[str]:
         # What served last is what to go back to first, whenever it was made.
         releases.note_served(before)
     releases.note_served(release)
-    # A run that was refused meanwhile may have made it again.
-    attempt("docker", "rm", _migration(environment, release))
     try:
         releases.remove(environment, account.begun, *_newest(environment, release))
     except (Failure, OSError) as problem:
@@ -49,6 +48,7 @@ def roll_back(environment: Environment, name: str, account: Account) -> list[str
     release = _earlier(name, before, known)
     account.about(release, before)
     _await_migrations(environment, account)
+    migrations.clear(environment)
     return said + _in_service(environment, release, before, account, _require_fit)
 
 
@@ -78,11 +78,6 @@ def _earlier(name: str, before: Release | None, known: list[Release]) -> Release
     return found[0]
 
 
-def _migration(environment: Environment, release: Release) -> str:
-    """Return the container that applies a release's migrations."""
-    return f"{environment.prefix}-migrate-{release.name}"
-
-
 def _await_migrations(environment: Environment, account: Account) -> None:
     """Wait for migrations that outlived their deploy; ended in their middle, they could leave anything behind."""
     prefix = f"{environment.prefix}-migrate-"
@@ -94,19 +89,14 @@ def _await_migrations(environment: Environment, account: Account) -> None:
 
 def _migrate(
     environment: Environment, release: Release, before: Release | None, account: Account
-) -> None:
-    """Apply the migrations, if the run before this made a container for it."""
-    container = _migration(environment, release)
-    if inspect("container", container) is None:
-        return
+) -> list[str]:
+    """Bring the database to where a release needs it; return what there is to say about that."""
     try:
-        with account.step("migrate"):
-            containers.run_once(container)
+        return migrations.migrate(environment, release, before, account)
     except BaseException:
         with undisturbed():
             _go_back(environment, release, before)
         raise
-    account.entry["migrations"] = release.migrations
 
 
 def _in_service(

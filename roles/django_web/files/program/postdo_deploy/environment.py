@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from postdo_host import Failure, lock
+from postdo_host import Failure, lock, run
 
 
 class Front(NamedTuple):
@@ -33,10 +33,15 @@ class Environment:
             self.watch_time: int = facts["watch_time"]
             self.keep: int = facts["keep_releases"]
             self.front = Front(**facts["front"]) if facts["front"] else None
+            self.secrets = Path(facts["secrets"])
+            self.database: dict[str, str] = facts["database"]
+            self.requests: list[dict] = facts["requests"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Failure(
                 f"{path} can't be read ({error!r}). Run ./run.sh, which writes it."
             ) from None
+        # The program that keeps the backups makes the copies too.
+        self.backup = f"/usr/local/sbin/{self.prefix}-backup"
         self.releases = self.state / "releases"
         self.history = self.state / "deploys.jsonl"
         self.underway = self.releases / "underway.json"
@@ -45,3 +50,7 @@ class Environment:
     def lock(self, by: str) -> contextlib.AbstractContextManager[str]:
         """Let one deploy or rollback at a time work here; raises Busy, saying whose it is and since when."""
         return lock(self.state, "deploy", by=by)
+
+    def engine_root(self) -> str:
+        """Return the directory in which the engine keeps its volumes."""
+        return run("docker", "info", "--format", "{{.DockerRootDir}}", doing="Asking the engine")

@@ -1,0 +1,214 @@
+"""The package `django_rehearsal` at work in containers like a release's own, on the live database or on a copy."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+from postdo_host import Failure, attempt, inspect, last_words, run
+
+from .environment import Environment
+
+# Installed beside this program; it needs Django, so it is never imported here.
+_PACKAGE = Path(find_spec("django_rehearsal").origin).parent
+# Where the stand-ins for an environment's secrets are, while there is a copy.
+SECRETS = "rehearsal-secrets"
+_SECRETS = "/run/secrets"
+_MEDIA = "/srv/media"
+
+
+class Unanswered(Failure):
+    """The package could not do its work; says why."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the database: its container and network, and secrets that are nobody's."""
+
+    container: str
+    network: str
+    secrets: Path
+
+
+@contextmanager
+def stand_ins(environment: Environment, container: str, network: str) -> Iterator[Copy]:
+    """Give the application's role on a copy a password of its own, and its containers secrets like the real ones."""
+    web = environment.state / SECRETS
+    shutil.rmtree(web, ignore_errors=True)
+    web.mkdir(mode=0o700)
+    try:
+        password = secrets.token_urlsafe(24)
+        for name in [one.name for one in environment.secrets.iterdir() if one.is_file()]:
+            (web / name).write_text(
+                password if name == "postgres_password" else secrets.token_urlsafe(48)
+            )
+        for path in (web, *web.iterdir()):
+            os.chown(path, environment.secrets.stat().st_uid, -1)
+        user = environment.database["user"]
+        psql(container, f"ALTER ROLE \"{user}\" PASSWORD '{password}'")
+        yield Copy(container, network, web)
+    finally:
+        shutil.rmtree(web, ignore_errors=True)
+
+
+def psql(container: str, query: str) -> str:
+    """Return what a query gives the superuser of a copy; raises Failure."""
+    return run(
+        *("docker", "exec", "--interactive", container, "psql", "-XqAt"),
+        *("-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"),
+        doing=f"A query in {container}",
+        input=query,
+    )
+
+
+class Inside:
+    """One run of the package in a container like that of a release's web process; use it with `with`.
+
+    Without a copy it is the live database, in the release's own networks.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        like: str,
+        name: str,
+        operation: list[str],
+        copy: Copy | None = None,
+        *,
+        labels: tuple[str, ...] = (),
+    ) -> None:
+        self.container = f"{environment.prefix}-{name}"
+        self._create(environment, like, operation, copy, labels)
+
+    def _create(
+        self,
+        environment: Environment,
+        like: str,
+        operation: list[str],
+        copy: Copy | None,
+        labels: tuple[str, ...],
+    ) -> None:
+        """Make the container."""
+        web = inspect("container", like)
+        if web is None:
+            raise Failure(f"{like} is gone; somebody removed it. Run again.")
+        config, limits = web["Config"], web["HostConfig"]
+        told = [*config["Env"], "PYTHONPATH=/opt/rehearsal"]
+        networks = list(web["NetworkSettings"]["Networks"])
+        if copy:
+            told += [f"DATABASE_HOST={copy.container}", "DATABASE_PORT=5432"]
+            networks = [copy.network]
+        words = [
+            *("--pull", "never", "--name", self.container, "--interactive", "--read-only"),
+            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", "256"),
+            *(
+                "--tmpfs",
+                "/tmp:mode=1777,size=256m",
+                "--no-healthcheck",
+                "--log-driver",
+                "json-file",
+            ),
+            *("--user", config["User"], "--memory", str(limits["Memory"])),
+            *("--memory-swap", str(limits["Memory"]), "--network", networks[0]),
+            *("--volume", f"{_PACKAGE}:/opt/rehearsal/django_rehearsal:ro"),
+        ]
+        for label in (f"postdo.stack={environment.prefix}", *labels):
+            words += ["--label", label]
+        for setting in told:
+            words += ["--env", setting]
+        for source, target in _mounts(web):
+            if target == _SECRETS and copy:
+                words += ["--volume", f"{copy.secrets}:{_SECRETS}:ro"]
+            elif target in (_SECRETS, _MEDIA, "/app"):
+                # What is rehearsed may read the uploads, and change nothing.
+                readonly = ":ro" if copy or target == _SECRETS else ""
+                words += ["--volume", f"{source}:{target}{readonly}"]
+        attempt("docker", "rm", "--force", self.container)
+        command = ["python", "-m", "django_rehearsal", *operation]
+        run("docker", "create", *words, web["Image"], *command, doing=f"Making {self.container}")
+        for network in networks[1:]:
+            words = ["network", "connect", network, self.container]
+            run("docker", *words, doing=f"Connecting {self.container}")
+
+    def __enter__(self) -> Self:
+        # Whatever the project prints comes this way, and nobody reads it meanwhile.
+        self._said = tempfile.TemporaryFile("w+", errors="replace")
+        self._process = subprocess.Popen(
+            ["docker", "start", "--attach", "--interactive", self.container],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # It goes first: whoever only listens to it ends with it.
+        attempt("docker", "rm", "--force", self.container)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            if stream:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def say(self, text: str = "") -> None:
+        """Give it a line of input."""
+        # One that has ended takes no more; its status says why.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{text}\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """Give it no more input."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def answer(self) -> dict | None:
+        """Return its next answer; None once it has ended."""
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def end(self) -> int:
+        """Wait for its end and return its exit status; raises Unanswered where it could not do its work."""
+        status = self._process.wait()
+        if status not in (0, 1, 75):
+            self._said.seek(0)
+            done = subprocess.CompletedProcess([], status, "", self._said.read())
+            raise Unanswered(last_words(done))
+        return status
+
+
+def ask(
+    environment: Environment,
+    like: str,
+    operation: list[str],
+    copy: Copy | None = None,
+    told: str = "",
+) -> dict:
+    """Return the one answer of an operation that needs `told`, if anything; raises Unanswered."""
+    with Inside(environment, like, "rehearsal-asks", operation, copy) as inside:
+        inside.say(told)
+        inside.close()
+        found = inside.answer()
+        inside.end()
+    if found is None:
+        raise Unanswered(f"django_rehearsal {operation[0]} said nothing.")
+    return found
+
+
+def _mounts(web: dict) -> list[tuple[str, str]]:
+    """Return what a container has mounted: a volume's name or a path, and where."""
+    return [
+        (one["Name"] if one["Type"] == "volume" else one["Source"], one["Destination"])
+        for one in web["Mounts"]
+    ]
