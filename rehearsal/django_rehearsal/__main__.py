@@ -29,6 +29,7 @@ from . import (
     relations,
     replay,
     report,
+    rewind,
     trial,
     verdict,
 )
@@ -49,6 +50,7 @@ def main() -> int:
 
     operation(_look)
     operation(_replay).add_argument("--database", required=True)
+    operation(_rewind)
     rehearse = operation(_rehearse)
     rehearse.add_argument("--interrupted", default="")
     rehearse.add_argument("--pause", action="store_true")
@@ -94,6 +96,17 @@ def _replay(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
         say({"catalog": replay.replay(connection, json.load(sys.stdin))})
     except replay.Unplayable as error:
         say({"migration": error.migration, "error": str(error)})
+        return 1
+    return 0
+
+
+def _rewind(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """take back what the database has applied and standard input does not name"""
+    connection = project.set_up()
+    try:
+        say({"rewound": rewind.rewind(connection, json.load(sys.stdin))})
+    except rewind.Irreversible as error:
+        say({"error": str(error)})
         return 1
     return 0
 

@@ -22,7 +22,10 @@ def words(error: BaseException) -> str:
     """Return an error in one paragraph, beginning with its kind where it is not PostgreSQL's."""
     diagnosis = getattr(error.__cause__, "diag", None)
     if diagnosis is not None and diagnosis.message_primary:
-        parts = (diagnosis.message_primary, diagnosis.message_detail, diagnosis.message_hint)
+        detail = diagnosis.message_detail or ""
+        # A whole row may be somebody's address; that is nothing for a terminal or a report.
+        detail = "" if detail.startswith("Failing row contains") else detail
+        parts = (diagnosis.message_primary, detail, diagnosis.message_hint)
         return ". ".join(part.rstrip(".") for part in parts if part) + "."
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -34,6 +34,8 @@ def main() -> int:
     by = ("--by", {"default": "somebody on this host"})
     operation(_deploy, ("release", {}), by, ("--began", {"type": float, "default": 0.0}))
     operation(_rollback, ("--to", {"default": ""}), by)
+    like = {"default": "", "metavar": "CONTAINER"}
+    operation(_rehearse, ("release", {}), by, ("--web", like), ("--before", like))
     operation(_releases)
     operation(_maintenance, ("state", {"choices": ["on", "off"]}), by)
     operation(_history, ("--json", {"action": "store_true"}))
@@ -44,7 +46,7 @@ def main() -> int:
 
     def operate() -> None:
         environment = Environment(asked.environment)
-        if not environment.releases.is_dir():
+        if not environment.releases.is_dir() and not getattr(asked, "web", ""):
             raise Failure(f"Nothing was deployed here yet. Deploy it: {environment.call}")
         asked.function(environment, asked)
 
@@ -66,6 +68,16 @@ def _rollback(environment: Environment, asked: argparse.Namespace) -> None:
     """let an earlier release serve again"""
     account = Account(environment, "rollback", asked.by)
     _account(environment, account, lambda: deploy.roll_back(environment, asked.to, account))
+
+
+def _rehearse(environment: Environment, asked: argparse.Namespace) -> None:
+    """try a release's migrations on a copy of the database, and leave everything as it is"""
+    with environment.lock(asked.by):
+        if asked.web:
+            said = deploy.rehearse_tree(environment, asked.release, asked.web, asked.before)
+        else:
+            said = deploy.rehearse(environment, asked.release)
+    print("\n".join(said))
 
 
 def _account(environment: Environment, account: Account, work: Callable[[], list[str]]) -> None:

@@ -52,6 +52,28 @@ def roll_back(environment: Environment, name: str, account: Account) -> list[str
     return said + _in_service(environment, release, before, account, _require_fit)
 
 
+def rehearse(environment: Environment, name: str) -> list[str]:
+    """Rehearse a release's migrations, and leave everything as it is; raises Failure where they would be stopped."""
+    release, before = releases.read(environment, name), releases.current(environment)
+    migrations.clear(environment)
+    try:
+        return migrations.rehearse(environment, release, before)
+    finally:
+        if not release.served and not (before and before.name == name):
+            with undisturbed():
+                releases.discard(environment, release, before, *releases.kept(environment))
+
+
+def rehearse_tree(environment: Environment, name: str, web: str, before: str) -> list[str]:
+    """Rehearse what a working tree in the container `web` adds to the one in `before`, if there is one."""
+    migrations.clear(environment)
+    tree, base = (
+        Release(name, environment.state, [], "", [], [Process(releases.WEB, container, 0)], 0)
+        for container in (web, before)
+    )
+    return migrations.rehearse(environment, tree, base if before else None, rewinding=bool(before))
+
+
 def _newest(environment: Environment, release: Release) -> list[Release]:
     """Return the releases to keep: so many that were deployed last, with the one that serves."""
     others = [one for one in releases.kept(environment) if one.name != release.name]

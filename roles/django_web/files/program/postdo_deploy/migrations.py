@@ -46,7 +46,8 @@ def migrate(
     if _is_empty(look):
         rehearsed = Rehearsed(["The database was empty, so there was nothing to rehearse on."])
     else:
-        rehearsed = _rehearsed(environment, release, before, look, journal, account)
+        with account.step("rehearse"):
+            rehearsed = _rehearsed(environment, release, before, look, journal)
     if look["pending"]:
         with account.step("migrate"):
             _apply(environment, release, look, rehearsed, journal, account)
@@ -70,14 +71,17 @@ def _require_same(rehearsed: dict | None, now: dict) -> None:
 
 
 def rehearse(
-    environment: Environment, release: Release, before: Release | None, account: Account
+    environment: Environment, release: Release, before: Release | None, *, rewinding: bool = False
 ) -> list[str]:
-    """Rehearse a release's migrations and leave the live database alone; raises Failure where that says stop."""
+    """Rehearse a release's migrations and leave the live database alone; raises Failure where that says stop.
+
+    With `rewinding` those that the database has already and the release before lacks are among them.
+    """
     look = _ask(environment, release.web.container, ["look"])
     if _is_empty(look):
         return ["The database is empty; there is nothing to rehearse on."]
     journal = Journal(environment)
-    return _rehearsed(environment, release, before, look, journal, account).said
+    return _rehearsed(environment, release, before, look, journal, rewinding=rewinding).said
 
 
 def clear(environment: Environment) -> None:
@@ -174,30 +178,47 @@ def _rehearsed(
     before: Release | None,
     look: dict,
     journal: Journal,
-    account: Account,
+    *,
+    rewinding: bool = False,
 ) -> Rehearsed:
     """Rehearse and return what that says; raises Failure where it says stop."""
-    facts: dict = {"look": look, "last": journal.last, "steps": {}}
-    point = f"before-{release.name}"
-    with account.step("rehearse"):
-        if not _unordered(look):
-            with _copy(environment, point, facts) as copy:
-                _examine(environment, release, before, copy, facts, journal)
-        known = {
-            "environment": environment.prefix,
-            "release": " ".join(filter(None, (release.name, release.revision))),
-            "serving until now": before.name if before else "none",
-            "rehearsed at": when(time.time()),
-        }
-        facts["about"] = known | facts.get("about", {})
-        judged = _ask(environment, release.web.container, ["judge"], told=json.dumps(facts))
+    facts: dict = {"look": look, "last": journal.last, "steps": {}, "about": {}}
+    if not _unordered(look):
+        with _copy(environment, f"before-{release.name}", facts) as copy:
+            if rewinding and before:
+                _rewind(environment, release, before, copy, facts)
+            _examine(environment, release, before, copy, facts, journal)
+    facts["about"] = {
+        "environment": environment.prefix,
+        "release": " ".join(filter(None, (release.name, release.revision))),
+        "serving until now": before.name if before else "none",
+        "rehearsed at": when(time.time()),
+    } | facts["about"]
+    judged = _ask(environment, release.web.container, ["judge"], told=json.dumps(facts))
     report = _keep(environment, release, judged["page"])
-    lines = [*judged["lines"], f"Report: {report}"]
+    lines = judged["lines"] or ["There is nothing to migrate, and the schema is what it should be."]
+    lines = [*lines, f"Report: {report}"]
     if not judged["go"]:
-        raise Failure(
-            "\n".join(["The migrations were stopped; the live database was not touched.", *lines])
-        )
+        lines = ["The migrations were stopped; the live database was not touched.", *lines]
+        raise Failure("\n".join(lines))
     return Rehearsed(lines, facts.get("point", ""), judged["limits"], facts.get("catalog"))
+
+
+def _rewind(
+    environment: Environment, release: Release, before: Release, copy: Copy, facts: dict
+) -> None:
+    """Take back on a copy what the release before does not have, so that it can be rehearsed too."""
+    base = _ask(environment, before.web.container, ["look"], copy=copy)
+    kept = [name for name in base["recorded"] if name not in base["ghosts"]]
+    with _step(facts, "rewind"):
+        told = json.dumps(kept)
+        found = _ask(environment, release.web.container, ["rewind"], copy=copy, told=told)
+    if "error" in found:
+        raise Failure(
+            f"What this database has already applied can't be taken back, so it can't be rehearsed here: {found['error']}\n"
+            "Rehearse it in production's inventory (./run.sh -0 rehearse), or on a fresh database."
+        )
+    facts["look"] = _ask(environment, release.web.container, ["look"], copy=copy)
 
 
 @contextmanager
@@ -208,7 +229,7 @@ def _copy(environment: Environment, point: str, facts: dict) -> Iterator[Copy]:
         made = json.loads(run(environment.backup, "rehearsal", point, doing=doing))
         facts["point"] = made["point"]
         facts["steps"] |= made["steps"]
-        facts["about"] = {"copy of": made["source"]}
+        facts["about"]["copy of"] = made["source"]
         if made["point"]:
             facts["about"]["can be restored to"] = made["point"]
         with stand_ins(environment, made["container"], made["network"]) as copy:

@@ -1,0 +1,33 @@
+"""Migrations taken back on a copy that has them already, so that they can be rehearsed like new ones."""
+
+from __future__ import annotations
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.exceptions import IrreversibleError
+from django.db.migrations.executor import MigrationExecutor
+
+from .history import name_of
+
+
+class Irreversible(Exception):
+    """A migration that can't be taken back; the text says which and why."""
+
+
+def rewind(connection: BaseDatabaseWrapper, keep: list[str]) -> list[str]:
+    """Take back all that the database has applied and `keep` does not name, the last first; return their names.
+
+    Raises Irreversible where one of them can't be.
+    """
+    executor = MigrationExecutor(connection)
+    applied, kept = executor.loader.applied_migrations or {}, set(keep)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
+    surplus = [
+        migration
+        for migration, _ in plan
+        if (migration.app_label, migration.name) in applied and name_of(migration) not in kept
+    ]
+    try:
+        executor.migrate([], plan=[(migration, True) for migration in reversed(surplus)])
+    except (IrreversibleError, NotImplementedError) as error:
+        raise Irreversible(str(error)) from error
+    return [name_of(migration) for migration in surplus]
