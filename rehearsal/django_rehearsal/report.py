@@ -13,8 +13,6 @@ from .verdict import Facts, Finding
 # By the class of what waits: in a timeline's bars and in the words beside them.
 _KINDS = {"reads and writes": "all", "writes": "writes"}
 
-_SHORTEST = 0.2  # seconds that a timeline shows at least: locks are looked at twenty times a second
-
 # Django's own filters for numbers write them as the project's visitors do, and need the project loaded.
 _FILTERS = Library()
 
@@ -30,7 +28,8 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
     engine = Engine(dirs=[str(Path(__file__).parent)])
     engine.template_builtins.append(_FILTERS)
     pending = facts.look["pending"]
-    total = max(sum(one["seconds"] for one in facts.migrations), _SHORTEST)
+    spent = sum(one["seconds"] for one in facts.migrations)
+    total = spent or 1.0
     begun, migrations = 0.0, []
     rehearsed = {one["migration"]: one for one in facts.migrations}
     for name in pending:
@@ -51,12 +50,13 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
         "about": facts.about,
         "steps": facts.steps,
         "took": sum(facts.steps.values()),
-        "spent": sum(one["seconds"] for one in facts.migrations),
+        "spent": spent,
         "findings": [one for one in found if one.migration not in pending],
         "migrations": migrations,
         "drift": verdict.surprises(facts),
         "overrides": policy.overrides,
         "unused": verdict.unused(facts, policy, found),
+        "digits": 2 if total > 0.2 else 3,
         "ticks": [{"at": 25 * n, "seconds": total * n / 4} for n in range(5)],
     }
     return engine.get_template("report.html").render(Context(context, use_l10n=False))
@@ -71,7 +71,7 @@ def _drawn(one: dict, begun: float, total: float) -> dict:
             lock
             | {
                 "left": _percent(begun + lock["since"], total),
-                "width": _percent(min(lock["seconds"], total - begun - lock["since"]), total),
+                "width": _percent(min(lock["seconds"], one["seconds"] - lock["since"]), total),
                 "kind": _KINDS[lock["blocks"]],
             }
             for lock in one["locks"]

@@ -78,7 +78,9 @@ class Environment:
         self.volume = f"{self.prefix}-db-data"
 
     def repository_mount(self, *, writable: bool) -> list[str]:
-        """Return docker's arguments that show a container the repository and its configuration."""
+        """Return docker's arguments that show a container the repository and its configuration, if there is one."""
+        if not self.enabled:
+            return []
         mounts = ["--volume", f"{self.secrets}/backup:/etc/pgbackrest:ro"]
         if self.repository:
             mounts += ["--volume", f"{self.repository}:/srv/backup{'' if writable else ':ro'}"]

@@ -85,11 +85,10 @@ def rehearse(
 
 
 def clear(environment: Environment) -> None:
-    """Remove what a rehearsal that was cut off has left."""
-    left = run(
-        *("docker", "ps", "--all", "--quiet", "--filter", f"name=^{environment.prefix}-rehearsal"),
-        doing="Asking for the containers",
-    )
+    """Remove what a rehearsal or a migration that was cut off has left; none of them works any more."""
+    names = f"name=^{environment.prefix}-(rehearsal|migrate-)"
+    words = ["docker", "ps", "--all", "--quiet", "--filter", names]
+    left = run(*words, doing="Asking for the containers")
     if left:
         attempt("docker", "rm", "--force", *left.split())
         attempt(environment.backup, "rehearsal-end")
@@ -153,6 +152,7 @@ class Journal:
         known = {"release": release.name, "at": time.time()}
         self._write(self._recorded, known | {name: look[name] for name in ("files", "catalog")})
         self.last = self._read(self._recorded)
+        self.note("")
 
     @staticmethod
     def _read(path: Path) -> dict:
