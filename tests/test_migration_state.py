@@ -31,7 +31,7 @@ class Kind(models.Model):
 class Sort(models.Model):
     code = models.CharField(max_length=9, unique=True)
 """
-UNCHANGED = {"written": [], "missing": [], "refused": "", "problems": []}
+UNCHANGED = {"written": [], "missing": [], "refused": "", "problems": [], "ghosts": []}
 
 
 def models(meta="pass", **changes):
@@ -161,6 +161,18 @@ def test_with_nothing_to_do_everything_is_empty(project):
     for arguments in ([], ["--make"]):
         assert project.state(*arguments) == UNCHANGED | {"unapplied": []}
     assert project.files() == before
+
+
+def test_migrations_that_another_branch_applied_are_named(project):
+    project.own_database()
+    project.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    project.state("--make")
+    project.manage("migrate", "--verbosity=0")
+    (project.path / "shop/migrations/0002_item_extra.py").unlink()
+    project.write("shop/models.py", models())
+    state = project.state("--make")
+    assert state["ghosts"] == ["shop.0002_item_extra"]
+    assert state["unapplied"] == state["written"] == []
 
 
 def test_unapplied_migrations_come_in_the_order_of_their_application(project):

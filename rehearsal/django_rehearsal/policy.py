@@ -20,6 +20,7 @@ FINDINGS = {
     "rewrite": "stop",
     "slow": "stop",
     "old-release": "stop",
+    "new-release": "stop",
     "outside": "stop",
     "ghost": "stop",
     "drift": "stop",

@@ -9,6 +9,8 @@ from .drift import Difference, differences
 from .policy import ALWAYS, Policy
 
 _UNIQUE = "23505"  # a made-up value that is there already says nothing of the schema
+# No such column, no such table, a value wanting in a column: the code and the schema don't belong together.
+_UNFIT = ("42703", "42P01", "23502")
 
 
 @dataclass
@@ -19,7 +21,7 @@ class Facts:
     step took. `look` is what `look` answered of the live database, and `last` what it answered after the last
     deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
     could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told,
-    `migrations` what `rehearse`
+    `new` is what the new release can do after all of them, `migrations` what `rehearse`
     told of each, with what the release could do after it as its `exercise`. `point` names the moment to go back to,
     `catalog` is the schema at the rehearsal's end. `free` is the room on the database's
     disk in bytes.
@@ -31,6 +33,7 @@ class Facts:
     unplayable: str = ""
     baseline: dict | None = None
     unexercised: str = ""
+    new: dict | None = None
     migrations: list[dict] = field(default_factory=list)
     free: int | None = None
     point: str = ""
@@ -77,7 +80,7 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
         found += [*_lost(one), *_cost(one, policy), *_outside(one)]
         if facts.baseline and one.get("exercise"):
             found += _old_release(one["migration"], facts.baseline, one["exercise"])
-    found += _disk(facts)
+    found += [*_new_release(facts), *_disk(facts)]
     return [_ruled(one, policy) for one in found]
 
 
@@ -306,6 +309,27 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
             f"the release that serves can't go on after it: {'; '.join(broken)}",
             "Split it: first a release that no longer needs what goes, or can do without what comes (a column that "
             "comes may be null or have a db_default), then the migration in the next.",
+        )
+
+
+def _new_release(facts: Facts) -> Iterator[Finding]:
+    """Yield what the new release can't do with its own schema."""
+    models = facts.new["models"].items() if facts.new else ()
+    before = facts.baseline["models"] if facts.baseline else {}
+    broken = [
+        f"{action} of {model}: {why}"
+        for model, tried in models
+        for action, why in tried.items()
+        # What a made-up row could not do before either says nothing.
+        if why.startswith(_UNFIT) and not before.get(model, {}).get(action)
+    ]
+    if broken:
+        yield _finding(
+            "new-release",
+            "",
+            f"the release itself can't work with the schema: {'; '.join(broken)}",
+            "Bring models and migrations together: a column that the models no longer have must be able to be null, or have "
+            "a default in the database.",
         )
 
 

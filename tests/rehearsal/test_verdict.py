@@ -128,6 +128,15 @@ def test_it_goes(change):
     assert stops(facts(**change)) == []
 
 
+def test_a_release_that_does_not_fit_its_own_schema_stops():
+    tried = {"read": "", "insert": '23502 null value in column "gone"', "update": "23514 no"}
+    known = facts()
+    known.new = {"models": {"shop.Item": tried}}
+    (found,) = verdict.judge(known, STRICT)
+    assert found.kind == "new-release" and found.stops
+    assert "insert of shop.Item" in found.text and "update" not in found.text
+
+
 def test_an_override_lets_one_finding_of_one_migration_pass_with_its_reason():
     lost = facts(changes=[{"kind": "gone", "where": "a.b", "count": 3}], mails=1)
     policy = Policy(overrides=(Override("shop.0002_x", ("data-loss",), "it was moved"),))

@@ -8,8 +8,8 @@ write.
 
 Printed: written (paths of new files), refused (why nothing was written; empty if nothing was
 refused), missing (apps whose models have no migration), unapplied (app.name; empty while there
-are several last migrations, whose order nobody knows), problems (what the deployment checks
-say). The exit status is 0 whenever the line was printed; otherwise one line on stderr says why.
+are several last migrations, whose order nobody knows), ghosts (app.name of what the database has
+applied and no file makes), problems (what the deployment checks say). The exit status is 0 whenever the line was printed; otherwise one line on stderr says why.
 """
 
 import argparse
@@ -267,14 +267,24 @@ def make(dry_run):
     return paths, list(command.changed), ""
 
 
-def unapplied():
-    """Return the migrations on disk that the database lacks, in the order of their application."""
+def against_database():
+    """Return the migrations that the database lacks, in their order, and those that only it has."""
     executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    executor.loader.check_consistent_history(connections[DEFAULT_DB_ALIAS])
-    if executor.loader.detect_conflicts():
-        return []
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan]
+    loader = executor.loader
+    loader.check_consistent_history(connections[DEFAULT_DB_ALIAS])
+    # A squashed migration stands for those that it replaces, and whose files may be gone.
+    known = set(loader.disk_migrations)
+    known |= {key for one in loader.disk_migrations.values() for key in one.replaces}
+    installed = {config.label for config in apps.get_app_configs()}
+    ghosts = [
+        f"{app}.{name}"
+        for app, name in loader.applied_migrations
+        if (app, name) not in known and app in installed
+    ]
+    if loader.detect_conflicts():
+        return [], ghosts
+    plan = executor.migration_plan(loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in plan], ghosts
 
 
 def deployment_problems():
@@ -303,7 +313,7 @@ def main():
         problems = deployment_problems() if asked.deploy else []
         written, missing, refused = make(dry_run=not asked.make)
         state = {"written": written, "missing": missing, "refused": refused, "problems": problems}
-        state["unapplied"] = unapplied()
+        state["unapplied"], state["ghosts"] = against_database()
     except UNREADABLE as error:
         sys.exit(f"migration_state.py: {' '.join(str(error).split())}")
     print(json.dumps(state))

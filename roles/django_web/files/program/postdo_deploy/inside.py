@@ -197,7 +197,8 @@ def ask(
 ) -> dict:
     """Return the one answer of an operation that needs `told`, if anything; raises Unanswered."""
     with Inside(environment, like, "rehearsal-asks", operation, copy) as inside:
-        inside.say(told)
+        if told:
+            inside.say(told)
         inside.close()
         found = inside.answer()
         inside.end()
