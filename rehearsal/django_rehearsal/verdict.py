@@ -204,7 +204,7 @@ def _lost(one: dict) -> Iterator[Finding]:
     """Yield what a migration fails at, loses, or can't take back."""
     name = one["migration"]
     if one.get("error"):
-        text = "; ".join([one["error"], *one["culprits"]])
+        text = "; ".join([one["error"].rstrip("."), *one["culprits"]])
         if one["left"]:
             text += f"; it leaves traces in {', '.join(one['left'])}, being no transaction"
         yield _finding("failure", name, text, "Mend the migration, or the rows that it fails at.")

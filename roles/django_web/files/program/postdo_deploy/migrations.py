@@ -369,7 +369,7 @@ def _apply(
 
 def _failure(failed: dict, applied: list[str], point: str, environment: Environment) -> str:
     """Return in words what became of a migration that failed on the live database."""
-    parts = [failed["why"], *failed["culprits"]]
+    parts = [failed["why"].rstrip("."), *failed["culprits"]]
     if failed["blockers"]:
         parts.append(
             f"after {failed['attempts']} attempts; in the way: {'; '.join(failed['blockers'])}"
@@ -379,7 +379,7 @@ def _failure(failed: dict, applied: list[str], point: str, environment: Environm
         f"Applied before it, and rehearsed with the release that serves: {', '.join(applied) or 'none'}.",
         "Run again once the reason is gone.",
     ]
-    if point:
+    if point and applied:
         lines.append(
             f"Only if you want back to before all of it, losing what was written since: {environment.call} restore "
             f"-e restore_to={point}"
