@@ -38,7 +38,7 @@ def migrate(
     journal = Journal(environment)
     with account.step("look"):
         look = _ask(environment, release.web.container, ["look"])
-    settled = journal.last.get("catalog") == look["catalog"] and not look["ghosts"]
+    settled = journal.left(look) and not look["ghosts"]
     # One that serves or has served may find the schema ahead of it: whether it can live with that is asked of it.
     known = bool(release.served) or (before is not None and before.name == release.name)
     if (settled or known or _is_empty(look)) and not look["pending"] and not _unordered(look):
@@ -139,6 +139,10 @@ class Journal:
     def interrupted(self) -> str:
         """Return the migration that a run was cut off in; empty if there is none."""
         return self._read(self._underway).get("begun", "")
+
+    def left(self, look: dict) -> bool:
+        """Return whether schema, record and files are as the last deploy left them."""
+        return all(self.last.get(name) == look[name] for name in ("catalog", "files"))
 
     def note(self, begun: str) -> None:
         """Remember which migration is begun now; none if the text is empty."""
@@ -248,7 +252,7 @@ def _examine(
 ) -> None:
     """Find out on a copy whether the schema is what it should be, and what the migrations do."""
     look = facts["look"]
-    if (journal.last.get("catalog"), journal.last.get("files")) != (look["catalog"], look["files"]):
+    if not journal.left(look):
         with _step(facts, "replay"):
             facts |= _replayed(environment, release, copy, look)
     if not look["pending"]:
