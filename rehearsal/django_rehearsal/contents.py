@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-# Tables with rows of their own, those of extensions left out: name, columns, and how each is read.
+# Tables with rows of their own, those of extensions and of other roles left out: name, columns, and how each is read.
 _TABLES = """
 SELECT c.oid::regclass::text, array_agg(quote_ident(a.attname)::text ORDER BY a.attname),
        array_agg(CASE WHEN a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
@@ -20,6 +20,7 @@ SELECT c.oid::regclass::text, array_agg(quote_ident(a.attname)::text ORDER BY a.
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND has_table_privilege(c.oid, 'SELECT')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                   AND d.objid = c.oid AND d.deptype = 'e')
 GROUP BY c.oid

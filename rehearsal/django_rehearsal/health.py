@@ -20,7 +20,8 @@ FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace JOIN pg_sequence q
      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
           AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
      JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-WHERE q.seqincrement > 0
+WHERE q.seqincrement > 0 AND has_table_privilege(s.oid, 'SELECT')
+  AND has_table_privilege(d.refobjid, 'SELECT')
 ORDER BY 1, 2
 """
 _COLLATION = """

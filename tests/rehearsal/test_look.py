@@ -98,3 +98,11 @@ def test_a_project_that_cannot_be_loaded_is_said_in_one_line(shop):
 def test_what_a_project_prints_is_no_part_of_the_answer(shop):
     shop.write("shop/__init__.py", "print('hello')")
     assert shop.look()["pending"] == []
+
+
+def test_tables_of_another_role_are_left_alone(shop):
+    shop.sql("CREATE TABLE theirs (id serial PRIMARY KEY); INSERT INTO theirs VALUES (7)")
+    assert shop.look()["ailments"] == []
+    shop.migration("0002_size", ADDED)
+    (found,), _ = shop.rehearse()
+    assert found["migration"] == "shop.0002_size" and found["changes"] == []
