@@ -1,0 +1,219 @@
+"""A rehearsal: what a release's migrations do, found out on a copy of the database with the serving release at work on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from postdo_host import Failure, attempt, run, stamp, when
+
+from .environment import Environment
+from .inside import Copy, Inside, Unanswered, ask, psql, stand_ins
+from .journal import Journal
+from .releases import Release
+
+_SHADOW = "rehearsal_shadow"
+_KEPT = 20  # reports
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What there is to say of a rehearsal that may be followed by the real thing.
+
+    `point` names the moment to go back to, `limits` has the seconds that each migration's statements may take,
+    `catalog` is the schema that they are to end in.
+    """
+
+    said: list[str]
+    point: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    catalog: dict | None = None
+
+
+def look(environment: Environment, release: Release) -> dict:
+    """Return what the package sees of the live database, without changing anything; raises Failure."""
+    return _ask(environment, release, ["look"])
+
+
+def unordered(seen: dict) -> bool:
+    """Return whether nobody knows in which order to apply what is missing."""
+    return bool(seen["problem"] or seen["conflicts"])
+
+
+class Rehearsal:
+    """One rehearsal of a release's migrations; `seen` is what `look` returned."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        release: Release,
+        before: Release | None,
+        seen: dict,
+        journal: Journal,
+    ) -> None:
+        self._environment = environment
+        self._release = release
+        self._before = before
+        self._journal = journal
+        self._facts: dict = {"look": seen, "last": journal.last, "steps": {}, "about": {}}
+
+    def rehearse(self, *, rewinding: bool = False) -> Rehearsed:
+        """Rehearse, keep the report, and return what was found; raises Failure where that says stop.
+
+        With `rewinding` the migrations that the release before lacks are taken back on the copy first.
+        """
+        facts = self._facts
+        if not unordered(facts["look"]):
+            with self._copy() as copy:
+                if rewinding:
+                    self._rewind(copy)
+                self._examine(copy)
+        facts["about"] = {
+            "environment": self._environment.prefix,
+            "release": " ".join(filter(None, (self._release.name, self._release.revision))),
+            "serving until now": self._before.name if self._before else "none",
+            "rehearsed at": when(time.time()),
+        } | facts["about"]
+        judged = _ask(self._environment, self._release, ["judge"], told=json.dumps(facts))
+        lines = judged["lines"] or [
+            "There is nothing to migrate, and the schema is what it should be."
+        ]
+        lines = [*lines, f"Report: {self._keep(judged['page'])}"]
+        if not judged["go"]:
+            lines = ["The migrations were stopped; the live database was not touched.", *lines]
+            raise Failure("\n".join(lines))
+        return Rehearsed(lines, facts.get("point", ""), judged["limits"], facts.get("catalog"))
+
+    @contextmanager
+    def _copy(self) -> Iterator[Copy]:
+        """Make a copy of the database for a while, and note what it is of."""
+        facts, environment = self._facts, self._environment
+        try:
+            words = ["rehearsal", f"before-{self._release.name}"]
+            made = json.loads(run(environment.backup, *words, doing="Making a copy to rehearse on"))
+            facts["point"] = made["point"]
+            facts["steps"] |= made["steps"]
+            facts["about"]["copy of"] = made["source"]
+            if made["point"]:
+                facts["about"]["can be restored to"] = made["point"]
+            with stand_ins(environment, made["container"], made["network"]) as copy:
+                yield copy
+        finally:
+            attempt(environment.backup, "rehearsal-end")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """Measure what happens inside, in seconds."""
+        begun = time.monotonic()
+        yield
+        self._facts["steps"][name] = round(time.monotonic() - begun, 2)
+
+    def _rewind(self, copy: Copy) -> None:
+        """Take back on the copy what the release before does not have, so that it can be rehearsed too."""
+        base = _ask(self._environment, self._before, ["look"], copy=copy)
+        kept = [name for name in base["recorded"] if name not in base["ghosts"]]
+        with self._step("rewind"):
+            told = json.dumps(kept)
+            found = _ask(self._environment, self._release, ["rewind"], copy=copy, told=told)
+        if "error" in found:
+            raise Failure(
+                "What this database has already applied can't be taken back, so it can't be rehearsed here: "
+                f"{found['error']}\nRehearse it in production's inventory (./run.sh -0 rehearse), or on a fresh database."
+            )
+        self._facts["look"] = _ask(self._environment, self._release, ["look"], copy=copy)
+
+    def _examine(self, copy: Copy) -> None:
+        """Find out whether the schema is what it should be, and what the migrations do."""
+        facts = self._facts
+        if not self._journal.left(facts["look"]):
+            with self._step("replay"):
+                facts |= self._replayed(copy)
+        if facts["look"]["pending"]:
+            facts["free"] = shutil.disk_usage(self._environment.engine_root()).free
+            with self._step("rehearsal"):
+                self._rehearse_each(copy)
+
+    def _replayed(self, copy: Copy) -> dict:
+        """Return the schema that the recorded migrations make in an empty database, or why they can't."""
+        seen, user = self._facts["look"], self._environment.database["user"]
+        psql(copy.container, f'CREATE DATABASE {_SHADOW} OWNER "{user}"')
+        extensions = [
+            key.split(" ", 1)[1] for key in seen["catalog"] if key.startswith("extension ")
+        ]
+        made = [f"CREATE EXTENSION IF NOT EXISTS {name} CASCADE;" for name in extensions]
+        psql(copy.container, "\n".join([f"\\connect {_SHADOW}", *made]))
+        words, recorded = ["replay", "--database", _SHADOW], json.dumps(seen["recorded"])
+        answer = _ask(self._environment, self._release, words, copy=copy, told=recorded)
+        psql(copy.container, f"DROP DATABASE {_SHADOW}")
+        if "error" in answer:
+            return {"unplayable": f"{answer['migration']}: {answer['error']}"}
+        return {"expected": answer["catalog"]}
+
+    def _rehearse_each(self, copy: Copy) -> None:
+        """Apply the migrations one by one, and let the release that serves work on the copy after each."""
+        facts, environment = self._facts, self._environment
+        facts["migrations"] = told = []
+        with ExitStack() as several:
+            serving = self._serving(copy, several) if self._before else None
+            words = ["rehearse", "--pause"]
+            if interrupted := self._journal.interrupted:
+                words += ["--interrupted", interrupted]
+            web = self._release.web.container
+            new = several.enter_context(Inside(environment, web, "rehearsal-new", words, copy))
+            while found := new.answer():
+                if "catalog" in found:
+                    facts["catalog"] = found["catalog"]
+                    break
+                told.append(found)
+                if serving:
+                    serving.say()
+                    found["exercise"] = serving.answer()
+                    if found["exercise"] is None:
+                        facts["unexercised"], serving = _why(serving), None
+                new.say()
+            if new.end() != 0 and not any("error" in one for one in told):
+                raise Failure("The rehearsal ended without a word.")
+        if "catalog" in facts:
+            facts["new"] = _ask(environment, self._release, ["exercise"], copy=copy)
+
+    def _serving(self, copy: Copy, several: ExitStack) -> Inside | None:
+        """Let the release that serves work on the copy as it is; return it, if it can."""
+        words = ["exercise", "--requests", json.dumps(self._environment.requests)]
+        web = self._before.web.container
+        serving = Inside(self._environment, web, "rehearsal-serving", words, copy)
+        self._facts["baseline"] = several.enter_context(serving).answer()
+        if self._facts["baseline"] is None:
+            self._facts["unexercised"] = _why(serving)
+            return None
+        return serving
+
+    def _keep(self, page: str) -> Path:
+        """Keep a report, the oldest ones going."""
+        directory = self._environment.state / "rehearsals"
+        directory.mkdir(mode=0o750, exist_ok=True)
+        path = directory / f"{stamp()}-{self._release.name}.html"
+        path.write_text(page)
+        for old in sorted(directory.iterdir())[:-_KEPT]:
+            old.unlink()
+        return path
+
+
+def _ask(environment: Environment, release: Release, operation: list[str], **how: object) -> dict:
+    """Return one answer of the package in a release; raises Failure in words for the operator."""
+    try:
+        return ask(environment, release.web.container, operation, **how)
+    except Unanswered as reason:
+        raise Failure(f"{release.name} can't be examined: {reason}") from None
+
+
+def _why(inside: Inside) -> str:
+    """Return why a run of the package ended without an answer."""
+    try:
+        return f"it ended with status {inside.end()}"
+    except Unanswered as reason:
+        return str(reason)
