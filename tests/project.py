@@ -6,6 +6,8 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from server import PASSWORD
+
 # Where the package django_rehearsal is.
 PACKAGE = Path(__file__).resolve().parent.parent / "rehearsal"
 
@@ -46,6 +48,15 @@ class Project:
         """Write a file of the project."""
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
         (self.path / name).write_text(content)
+
+    def begin(self, models):
+        """Write a project of which nothing but the models is said, and its first migration."""
+        self.write("settings.py", SETTINGS)
+        self.write("password", PASSWORD)
+        self.write("shop/__init__.py", "")
+        self.write("shop/migrations/__init__.py", "")
+        self.write("shop/models.py", models)
+        self.manage("makemigrations", "--verbosity=0")
 
     def own_database(self, template="template1"):
         """Give the project a database of its own, empty or a copy; return its name."""

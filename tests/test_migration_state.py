@@ -9,7 +9,6 @@ import shutil
 
 import pytest
 from project import SETTINGS, Project
-from server import PASSWORD
 
 FIELDS = {
     "name": "models.CharField(max_length=50)",
@@ -47,12 +46,7 @@ def template(tmp_path_factory, python, postgres, repository):
     """Return a project whose first migration is written."""
     path = tmp_path_factory.mktemp("template") / "project"
     project = Project(path, python, postgres, repository / "roles/django_web/files/runtime")
-    project.write("settings.py", SETTINGS)
-    project.write("password", PASSWORD)
-    project.write("shop/__init__.py", "")
-    project.write("shop/migrations/__init__.py", "")
-    project.write("shop/models.py", models())
-    project.manage("makemigrations", "--verbosity=0")
+    project.begin(models())
     return project
 
 

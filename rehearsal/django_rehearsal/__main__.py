@@ -144,7 +144,7 @@ def _exercise(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     again = True
     while again:
         say(asdict(exercise.exercise(asked.requests)))
-        # An idle connection would be in the way of nothing, and yet nobody needs it.
+        # As requests do, each time with a connection of its own.
         connection.close()
         again = bool(sys.stdin.readline())
     return 0
@@ -156,7 +156,6 @@ def _apply(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     limits = live.Limits(**told.get("limits", {}))
     connection = project.set_up()
     live.Live(connection, say, limits, told.get("interrupted", "")).run()
-    say({"catalog": catalog.read(connection)})
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.exceptions import IrreversibleError
@@ -107,6 +107,9 @@ class Trial:
             found["longest_statement"] = round(statements.longest, 3)
             found["locks"] = [_lock(one, before) for one in sampler.held if one.relation in before]
             found["mails"], found["calls"] = self._outside.taken()
+        if sampler.problem:
+            # Locks that nobody saw are no locks that were not there.
+            raise Error(f"its locks could not be watched: {sampler.problem}")
         wal_now, size_now = self._gauges()
         found |= {"wal": wal_now - wal, "growth": size_now - size}
         return state

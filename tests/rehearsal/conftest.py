@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from project import PACKAGE, SETTINGS, Project
+from project import PACKAGE, Project
 from server import PASSWORD
 
 # Its parts that need neither Django nor a database are used as they are.
@@ -105,13 +105,8 @@ def filled(tmp_path_factory, python, postgres, repository):
     """Return a shop that the others are copies of, in files and database."""
     path = tmp_path_factory.mktemp("shop") / "project"
     shop = Shop(path, python, postgres, repository / "roles/django_web/files/runtime")
-    shop.write("settings.py", SETTINGS)
-    shop.write("password", PASSWORD)
-    shop.write("shop/__init__.py", "")
-    shop.write("shop/migrations/__init__.py", "")
-    shop.models()
     shop.own_database()
-    shop.manage("makemigrations", "--verbosity=0")
+    shop.begin(MODELS)
     shop.manage("migrate", "--verbosity=0")
     shop.as_app(ROWS)
     return shop

@@ -107,7 +107,6 @@ def test_a_narrower_column_breaks_longer_values(shop, serving):
     shop.migration(
         "0002_narrow",
         "migrations.AlterField('item', 'note', models.CharField(max_length=9, null=True))",
-        before="",
     )
     shop.as_app("UPDATE shop_item SET note = left(note, 9)")
     # Every value that is there fits; made-up ones of the old release would not always: that is no finding.

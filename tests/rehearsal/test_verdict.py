@@ -1,6 +1,7 @@
 """What facts mean: which stop, which warn, what a project may allow."""
 
 import json
+import tomllib
 
 import pytest
 from django_rehearsal import verdict
@@ -176,8 +177,6 @@ def test_adopted_drift_passes_as_long_as_it_is_what_was_adopted():
 
 
 def test_what_can_be_adopted_is_told_ready_to_paste():
-    import tomllib
-
     catalog = LOOK["catalog"] | {"column shop_item.n": "text DEFAULT 'it''s'::text"}
     (found,) = verdict.judge(facts(look={"catalog": catalog}, expected=LOOK["catalog"]), Policy())
     lines = found.remedy[found.remedy.index("[[adopt]]") :]

@@ -11,6 +11,7 @@ from .drill import Watch
 from .environment import Environment, Failure, attempt, last_words, psql, running, when
 
 _NAME = "rehearsal"
+_SIZE = "SELECT sum(pg_database_size(oid)) FROM pg_database"
 
 
 def make(environment: Environment, point: str) -> dict:
@@ -54,7 +55,7 @@ def _fill(environment: Environment, copy: Copy, point: str, watch: Watch) -> tup
             copies.make_volume(environment, copy.volume)
             _from_server(environment, copy)
             copy.start()
-        return "the running server (there is no backup yet)", ""
+        return "the running server (there is no backup)", ""
     newest = usable[-1]
     copies.room(environment, newest.size)
     with watch.step("point"):
@@ -65,9 +66,6 @@ def _fill(environment: Environment, copy: Copy, point: str, watch: Watch) -> tup
     with watch.step("log"):
         copy.start()
     return f"the backup {newest.label} and the log until {when(time.time())}", point
-
-
-_SIZE = "SELECT sum(pg_database_size(oid)) FROM pg_database"
 
 
 def _from_server(environment: Environment, copy: Copy) -> None:
