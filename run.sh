@@ -13,9 +13,9 @@ Usage: ./run.sh ENVIRONMENT [OPERATION] [ARGUMENTS for ansible-playbook ...]
   -2, host    development, the application on this host, with reload (Ctrl-C ends it)
   NAME        an environment of your own, in inventories/NAME
 
-  OPERATION   one of the playbooks: status, logs, history, rollback, rehearse, maintenance, update,
-              images, teardown, backup, restore, drill, dump, load, pull-data; without one
-              the environment is brought up. For example: ./run.sh -0 status
+  OPERATION   one of the playbooks: status, logs, history, rollback, rehearse, lint, maintenance,
+              update, images, teardown, backup, restore, drill, dump, load, pull-data; without
+              one the environment is brought up. For example: ./run.sh -0 status
   manage      any Django command:        ./run.sh -1 manage createsuperuser
   psql        the database's own shell:  ./run.sh -1 psql
 

@@ -74,6 +74,18 @@ def start(container: dict, image: str) -> None:
     docker("start", name)
 
 
+def start_second(live: str, name: str, *binds: str) -> None:
+    """Start a database server like a running one, on a volume of its own and without the backups' archive."""
+    second = inspect(live, (live, name))
+    host, config = second["HostConfig"], second["Config"]
+    host["NetworkMode"] = inspect(live)["HostConfig"]["NetworkMode"]
+    own = [bind for bind in host["Binds"] if "backup" not in bind.split(":")[0]]
+    host["Binds"] = [*own, *binds]
+    options = [word for word in config["Cmd"] if word != "-c" and "archive" not in word]
+    words = [word for option in options for word in ("-c", option)]
+    docker("run", "--detach", f"--name={name}", *arguments(second), config["Image"], *words)
+
+
 def healthy(name: str) -> None:
     """Wait until a container's own health check succeeds."""
     run("timeout", "120", "sh", "-c", f"until docker exec {name} healthcheck; do sleep 0.3; done")

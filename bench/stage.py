@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from floors import arguments, healthy, inspect
+from floors import healthy, inspect, start_second
 from leftovers import objects, remove_objects
 from own import Own
 from tools import docker, run
@@ -40,17 +40,13 @@ def start_scratch() -> None:
     """Run a second server like the first, but without archiving, and with a volume for dumps."""
     if SCRATCH in objects(SCRATCH)["container"]:
         return
-    server = inspect(LIVE, (LIVE, SCRATCH))
-    network = inspect(LIVE)["HostConfig"]["NetworkMode"]
-    server["HostConfig"]["NetworkMode"] = network
-    binds = [bind for bind in server["HostConfig"]["Binds"] if "backup" not in bind.split(":")[0]]
-    server["HostConfig"]["Binds"] = [*binds, f"{SCRATCH}-files:/bench"]
-    options = [word for word in server["Config"]["Cmd"] if word != "-c"]
-    options = [word for option in options if "archive" not in option for word in ("-c", option)]
-    image = server["Config"]["Image"]
-    own = ("--user=0:0", "--entrypoint=chown", f"--volume={SCRATCH}-files:/bench", image)
-    docker("run", "--rm", *own, "15432:15432", "/bench")
-    docker("run", "--detach", f"--name={SCRATCH}", *arguments(server), image, *options)
+    files = f"{SCRATCH}-files:/bench"
+    image = inspect(LIVE)["Config"]["Image"]
+    docker(
+        *("run", "--rm", "--user=0:0", "--entrypoint=chown", f"--volume={files}", image),
+        *("15432:15432", "/bench"),
+    )
+    start_second(LIVE, SCRATCH, files)
     healthy(SCRATCH)
     names = ("--database=app", "--role=app", f"--container={SCRATCH}")
     docker("exec", SCRATCH, "prepare-database", *names)

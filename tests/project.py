@@ -33,6 +33,8 @@ class Project:
     def __init__(self, path, python, server, runtime):
         self.path, self.python, self.runtime = path, python, runtime
         self.server = server
+        # Where else the package finds what it imports.
+        self.beside = []
         self.env = {
             "PATH": "/usr/bin:/bin",
             "DJANGO_SETTINGS_MODULE": "settings",
@@ -117,7 +119,7 @@ class Project:
         return subprocess.Popen(
             [self.python, "-m", "django_rehearsal", operation, *arguments],
             cwd=self.path,
-            env={**self.env, "PYTHONPATH": str(PACKAGE)},
+            env={**self.env, "PYTHONPATH": os.pathsep.join(map(str, [PACKAGE, *self.beside]))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -30,7 +30,14 @@ class Kind(models.Model):
 class Sort(models.Model):
     code = models.CharField(max_length=9, unique=True)
 """
-UNCHANGED = {"written": [], "missing": [], "refused": "", "problems": [], "ghosts": []}
+UNCHANGED = {
+    "written": [],
+    "missing": [],
+    "refused": "",
+    "problems": [],
+    "advice": [],
+    "ghosts": [],
+}
 
 
 def models(meta="pass", **changes):
@@ -199,6 +206,33 @@ def test_a_change_that_a_person_must_decide_on_is_refused_and_not_written(projec
     assert state["written"] == []
     assert state["missing"] == ["shop"]
     assert project.files() == before
+
+
+@pytest.mark.parametrize(
+    ("extra", "advice"),
+    [
+        ("models.IntegerField(default=1)", ["shop.item.extra"]),
+        ("models.IntegerField(default=1, db_default=1)", []),
+        ("models.IntegerField(default=1, null=True)", []),
+        ("models.ManyToManyField('Kind')", []),
+        (
+            "models.GeneratedField(expression=models.F('count'), output_field=models.IntegerField(), db_persist=True)",
+            [],
+        ),
+    ],
+)
+def test_a_column_that_only_new_code_can_fill_is_told(project, extra, advice):
+    project.write("shop/models.py", models(extra=extra))
+    state = project.state("--make")
+    assert state["refused"] == "" and len(state["written"]) == 1
+    assert state["advice"] == advice
+
+
+def test_a_new_table_has_no_old_code_to_fill_it(project):
+    further = "\n\nclass Box(models.Model):\n    size = models.IntegerField(default=1)\n"
+    project.write("shop/models.py", models() + further)
+    state = project.state("--make")
+    assert len(state["written"]) == 1 and state["advice"] == []
 
 
 def test_an_order_of_rows_is_added_but_not_thrown_away(project):

@@ -57,6 +57,9 @@ def main() -> int:
     operation(_judge)
     operation(_exercise).add_argument("--requests", type=json.loads, default=[])
     operation(_apply)
+    lint = operation(_lint)
+    lint.add_argument("--squawk", default="squawk", metavar="PROGRAM")
+    lint.add_argument("files", nargs="*", type=Path, metavar="FILE")
     asked = parser.parse_args()
     channel = project.answers()
     try:
@@ -68,7 +71,7 @@ def main() -> int:
     except policy.Unusable as error:
         print(error, file=sys.stderr)
         return 2
-    except (Error, ImproperlyConfigured, ImportError) as error:
+    except (Error, ImproperlyConfigured, ImportError, OSError) as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
@@ -156,6 +159,16 @@ def _apply(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     limits = live.Limits(**told.get("limits", {}))
     connection = project.set_up()
     live.Live(connection, say, limits, told.get("interrupted", "")).run()
+    return 0
+
+
+def _lint(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
+    """say what Django and two linters, which must be installed, find in the models and the named migrations' files"""
+    from . import lint
+
+    connection = project.set_up(read_only=True)
+    found = lint.lint(connection, asked.files, policy.read(Path.cwd()), asked.squawk)
+    say({"lines": [str(one) for one in found], "stop": any(one.stops for one in found)})
     return 0
 
 

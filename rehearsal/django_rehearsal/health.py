@@ -8,15 +8,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 _NEARLY = 0.9  # of what a column's numbers can be
 
-# Sequences that number a column: column, sequence, last number given, the largest that fits.
+# Sequences that number a column: table, column, sequence, the largest number that fits.
 _SEQUENCES = """
 SELECT d.refobjid::regclass::text, quote_ident(a.attname), s.oid::regclass::text,
-       (SELECT last_value FROM pg_sequences
-        WHERE schemaname = n.nspname AND sequencename = s.relname),
        least(q.seqmax, CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                                        WHEN 'int4'::regtype THEN 2147483647
                                        ELSE 9223372036854775807 END)
-FROM pg_class s JOIN pg_namespace n ON n.oid = s.relnamespace JOIN pg_sequence q ON q.seqrelid = s.oid
+FROM pg_class s JOIN pg_sequence q ON q.seqrelid = s.oid
      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
           AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
      JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
@@ -45,9 +43,12 @@ def examine(connection: BaseDatabaseWrapper) -> list[Ailment]:
     found = []
     with connection.cursor() as cursor:
         cursor.execute(_SEQUENCES)
-        for table, column, sequence, last, limit in cursor.fetchall():
+        for table, column, sequence, limit in cursor.fetchall():
+            # In this order: a row that somebody inserts between the two has a number that counts already.
             cursor.execute(f"SELECT max({column}) FROM {table}")
             (highest,) = cursor.fetchone()
+            cursor.execute("SELECT pg_sequence_last_value(%s::regclass)", [sequence])
+            (last,) = cursor.fetchone()
             found += _sequence(f"{table}.{column}", sequence, last or 0, highest or 0, limit)
         cursor.execute(_COLLATION)
         recorded, actual = cursor.fetchone()

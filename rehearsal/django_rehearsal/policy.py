@@ -27,6 +27,7 @@ FINDINGS = {
     "edited": "warn",
     "sequence": "stop",
     "invalid-index": "stop",
+    "lint": "stop",
     "not-resumable": "warn",
     "overflow": "warn",
     "collation": "warn",

@@ -8,7 +8,8 @@ write.
 
 Printed: written (paths of new files), refused (why nothing was written; empty if nothing was
 refused), missing (apps whose models have no migration), unapplied (app.name; empty while there
-are several last migrations, whose order nobody knows), ghosts (app.name of what the database has
+are several last migrations, whose order nobody knows), advice (app.model.field of new columns
+whose default only the new code knows), ghosts (app.name of what the database has
 applied and no file makes), problems (what the deployment checks say). The exit status is 0
 whenever the line was printed; otherwise one line on stderr says why.
 """
@@ -219,10 +220,32 @@ def reasons(changes):
     return found
 
 
+def unknown_defaults(changes):
+    """Return the new columns of tables with rows that code without them can't insert into."""
+    made = {
+        (app, operation.name_lower)
+        for app, migrations in changes.items()
+        for migration in migrations
+        for operation in migration.operations
+        if isinstance(operation, operations.CreateModel)
+    }
+    return [
+        f"{app}.{operation.model_name}.{operation.name}"
+        for app, migrations in changes.items()
+        for migration in migrations
+        for operation in migration.operations
+        if isinstance(operation, operations.AddField)
+        and (app, operation.model_name_lower) not in made
+        and not (operation.field.null or operation.field.many_to_many)
+        and not operation.field.has_db_default()
+        and not getattr(operation.field, "generated", False)
+    ]
+
+
 class MakeMigrations(makemigrations.Command):
     """Django's own command; looks at the operations before a file is written."""
 
-    changed = ()
+    changed, advice = (), ()
 
     def write_migration_files(self, changes, *args, **kwargs):
         """Refuse what asks a question or loses something; then do as Django does."""
@@ -233,6 +256,7 @@ class MakeMigrations(makemigrations.Command):
             super().write_migration_files(changes, *args, **kwargs)
         except OSError as error:
             raise Refused(f"the migration cannot be written: {error}") from error
+        self.advice = unknown_defaults(changes)
 
 
 def hand_over(paths):
@@ -247,10 +271,10 @@ def hand_over(paths):
 
 
 def make(dry_run):
-    """Return (paths written, apps that lack a migration, why nothing was written)."""
+    """Return (paths written, apps that lack a migration, why nothing was written, advice)."""
     labels = own_apps()
     if not labels:
-        return [], [], ""
+        return [], [], "", []
     makemigrations.InteractiveMigrationQuestioner = NotingQuestioner
     command = MakeMigrations(stdout=io.StringIO(), stderr=io.StringIO(), no_color=True)
     written = io.StringIO()
@@ -260,12 +284,12 @@ def make(dry_run):
     try:
         call_command(command, *labels, **options)
     except (Refused, CommandError) as refusal:
-        return [], list(command.changed), " ".join(str(refusal).split())
+        return [], list(command.changed), " ".join(str(refusal).split()), []
     finally:
         sys.stdout = screen
     paths = [path for path in written.getvalue().split("\n") if path and not dry_run]
     hand_over(paths)
-    return paths, list(command.changed), ""
+    return paths, list(command.changed), "", list(command.advice)
 
 
 def against_database():
@@ -312,8 +336,9 @@ def main():
         django.setup()
         connections[DEFAULT_DB_ALIAS].ensure_connection()
         problems = deployment_problems() if asked.deploy else []
-        written, missing, refused = make(dry_run=not asked.make)
+        written, missing, refused, advice = make(dry_run=not asked.make)
         state = {"written": written, "missing": missing, "refused": refused, "problems": problems}
+        state["advice"] = advice
         state["unapplied"], state["ghosts"] = against_database()
     except UNREADABLE as error:
         sys.exit(f"migration_state.py: {' '.join(str(error).split())}")

@@ -21,6 +21,7 @@ from .environment import (
     inspect,
     last_words,
     psql,
+    room_for_volumes,
     run,
     running,
     size,
@@ -383,11 +384,9 @@ def exchange(one: str, other: str) -> None:
 
 def room(environment: Environment, needed: int) -> None:
     """Raise Failure unless the engine has room for a copy of `needed` bytes."""
-    root = Path(run("docker", "info", "--format", "{{.DockerRootDir}}", doing="Asking the engine"))
-    status = os.statvfs(root)
-    free = status.f_bavail * status.f_frsize
+    free, place = room_for_volumes()
     if free < needed * 1.1 + 64 * 1024**2:
         raise Failure(
-            f"A copy needs {size(needed)}, and {size(free)} are free in {root}. Free some room. "
+            f"A copy needs {size(needed)}, and {size(free)} are free in {place}. Free some room. "
             f"Nothing was changed, at {when(time.time())}."
         )

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from postdo_host import Failure, lock, run
+from postdo_host import Failure, lock
 
 
 class Front(NamedTuple):
@@ -50,7 +50,3 @@ class Environment:
     def lock(self, by: str) -> contextlib.AbstractContextManager[str]:
         """Let one deploy or rollback at a time work here; raises Busy, saying whose it is and since when."""
         return lock(self.state, "deploy", by=by)
-
-    def engine_root(self) -> str:
-        """Return the directory in which the engine keeps its volumes."""
-        return run("docker", "info", "--format", "{{.DockerRootDir}}", doing="Asking the engine")

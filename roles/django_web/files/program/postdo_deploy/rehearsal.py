@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from postdo_host import Failure, attempt, run, stamp, when
+from postdo_host import Failure, attempt, room_for_volumes, run, stamp, when
 
 from .environment import Environment
 from .inside import Copy, Inside, Unanswered, ask, psql, stand_ins
@@ -67,7 +66,7 @@ class Rehearsal:
 
         With `rewinding` the migrations that the release before lacks are taken back on the copy first.
         """
-        facts = self._facts
+        facts, begun = self._facts, time.monotonic()
         if not unordered(facts["look"]):
             with self._copy() as copy:
                 if rewinding:
@@ -83,7 +82,12 @@ class Rehearsal:
         lines = judged["lines"] or [
             "There is nothing to migrate, and the schema is what it should be."
         ]
-        lines = [*lines, f"Report: {self._keep(judged['page'])}"]
+        took = ", ".join(f"{name} {seconds:.1f}" for name, seconds in facts["steps"].items())
+        lines = [
+            *lines,
+            f"Rehearsed in {time.monotonic() - begun:.1f} s, of them: {took or 'nothing'}",
+            f"Report: {self._keep(judged['page'])}",
+        ]
         if not judged["go"]:
             lines = ["The migrations were stopped; the live database was not touched.", *lines]
             raise Failure("\n".join(lines))
@@ -134,7 +138,7 @@ class Rehearsal:
             with self._step("replay"):
                 facts |= self._replayed(copy)
         if facts["look"]["pending"]:
-            facts["free"] = shutil.disk_usage(self._environment.engine_root()).free
+            facts["free"], _ = room_for_volumes()
             with self._step("rehearsal"):
                 self._rehearse_each(copy)
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,14 @@ def inspect(kind: str, name: str) -> dict | None:
     if "no such" in done.stderr.lower() or "not found" in done.stderr.lower():
         return None
     raise Failure(f"The engine does not say what {name} is: {last_words(done)}")
+
+
+def room_for_volumes() -> tuple[int, Path]:
+    """Return the bytes that are free for the engine's volumes, and where they lie; raises Failure."""
+    root = run("docker", "info", "--format", "{{.DockerRootDir}}", doing="Asking the engine")
+    # They may be on a file system of their own.
+    place = Path(root) / "volumes"
+    return shutil.disk_usage(place).free, place
 
 
 def status(container: str) -> str:

@@ -1,0 +1,1 @@
+../../deploy/tests/sites.py

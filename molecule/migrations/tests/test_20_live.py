@@ -1,0 +1,212 @@
+"""Releases side by side, and what only the live database can show: stopped cleanly, and taken up again."""
+
+import re
+
+from hosts import wait_until
+
+ADD = 'migrations.AddField("item", "{}", models.IntegerField({}))'
+NOTHING = "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop)"
+INDEX = 'postgres.AddIndexConcurrently("item", models.Index(fields=["name"], name="by_name"))'
+SLEEP = 'migrations.RunSQL("SELECT pg_sleep({})", "")'
+
+
+def field(shop, name, options):
+    """Add a field to the model."""
+    shop.model("    kind = ", f"    {name} = models.IntegerField({options})\n    kind = ")
+
+
+def idle(shop, query):
+    """Begin a transaction that idles until it is ended."""
+    psql = "docker exec -i postdo-prod-db psql -XqAt -U postgres -d app"
+    shop.background(f"({{ cat; sleep 600; }} | {psql})", f"BEGIN; {query};\n")
+    begun = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    wait_until(lambda: shop.sql(begun) != "0", "a transaction that idles")
+
+
+def end_idle(shop):
+    """End it."""
+    shop.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    )
+
+
+def test_a_column_that_must_have_a_value(second):
+    """Known to the new release alone, its default stops; the database's own goes."""
+    field(second, "size", "default=1")
+    name = second.migration("size", ADD.format("size", "default=1"))
+    second.stops(f"STOP  stock.{name}", "insert of stock.Item: 23502")
+    second.remove(name)
+    second.model(
+        "size = models.IntegerField(default=1)", "size = models.IntegerField(db_default=1)"
+    )
+    second.migration("size", ADD.format("size", "db_default=1"))
+    said = second.goes()
+    assert "lossless" in said
+
+
+def test_a_column_that_the_serving_release_uses(second):
+    """Dropped at once it stops; one deploy after the release stopped using it, it passes."""
+    second.model("    note = models.TextField(null=True)\n", "")
+    drop = 'migrations.RemoveField("item", "note")'
+    name = second.migration("drop", drop)
+    second.stops("stop old-release", "read of stock.Item: 42703", "GET /stock/ answers 500")
+    second.remove(name)
+    state = f"migrations.SeparateDatabaseAndState(state_operations=[{drop}])"
+    second.migration("forget", state)
+    second.goes()
+    back = "ALTER TABLE stock_item ADD COLUMN note text"
+    name = second.migration(
+        "drop", f'migrations.RunSQL("ALTER TABLE stock_item DROP COLUMN note", "{back}")'
+    )
+    second.allow(
+        f"[[override]]\nmigration = 'stock.{name}'\nfindings = ['data-loss']\nreason = 'in the archive'\n"
+    )
+    said = second.goes()
+    # Taken back, the column would be there again, and its values would not.
+    assert re.search(rf"go    stock\.{name}: .*\blossy\n", said)
+
+
+def test_a_row_that_came_after_the_copy(second):
+    """The constraint passes on the copy and fails on the live database, which stays as it was."""
+    second.model(
+        "    name = models.CharField(max_length=50)\n",
+        "    name = models.CharField(max_length=50, unique=True)\n",
+    )
+    second.migration("before", SLEEP.format(3))
+    second.migration(
+        "unique",
+        'migrations.AlterField("item", "name", models.CharField(max_length=50, unique=True))',
+    )
+    insert = "INSERT INTO stock_item (name, price) VALUES ('item 1', 1)"
+    before = second.release
+    with second.visited() as met:
+        result = second.during("migrate", lambda: second.sql(insert))
+    assert result.code != 0
+    assert "passed on the copy and failed on the live database" in result.said
+    assert "name = 'item 1' in 2 rows" in result.said
+    assert second.release == second.page() == before
+    assert second.sql("SELECT count(*) FROM stock_item") == "1001"
+    assert second.left_over() == []
+    second.unharmed(met)
+    second.sql("DELETE FROM stock_item WHERE id = (SELECT max(id) FROM stock_item)")
+    second.goes()
+
+
+def test_a_table_that_somebody_holds(second):
+    """It tries again and again and gives up; whoever reads meanwhile hardly waits."""
+    field(second, "held", "null=True")
+    second.migration("held", ADD.format("held", "null=True"))
+    idle(second, "SELECT count(*) FROM stock_item")
+    before, reads = second.release, []
+
+    def read():
+        while second.step() == "migrate":
+            # Fails if it has to wait for the table longer than this.
+            second.sql("SET lock_timeout = '1.5s'; SELECT count(*) FROM stock_item")
+            reads.append(second.get("/stock/").status)
+
+    with second.visited() as met:
+        result = second.during("migrate", read)
+    assert result.code != 0
+    assert "lock timeout" in result.said and "attempts; in the way: process" in result.said
+    assert set(reads) == {200}
+    assert second.release == before
+    second.unharmed(met)
+    end_idle(second)
+    second.goes()
+
+
+def test_a_concurrent_index_killed_midway(second):
+    """The unfinished index is found, dropped and built again by the next run."""
+    second.edit(
+        "stock/models.py",
+        lambda text: (
+            text
+            + '\n    class Meta:\n        indexes = [models.Index(fields=["name"], name="by_name")]\n'
+        ),
+    )
+    second.migration("index", INDEX, atomic=False)
+    unfinished = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+
+    def kill():
+        wait_until(lambda: second.sql(unfinished) == "1", "an unfinished index")
+        second.run("docker kill $(docker ps --quiet --filter name=postdo-prod-migrate)")
+
+    before = second.release
+    # It waits for whoever has written to the table.
+    idle(second, "UPDATE stock_item SET price = price WHERE id = 1")
+    with second.visited() as met:
+        result = second.during("migrate", kill)
+    end_idle(second)
+    assert result.code != 0
+    assert second.release == before
+    second.unharmed(met)
+    assert second.sql(unfinished) == "1"
+    second.goes()
+    assert second.sql(unfinished) == "0"
+
+
+def test_a_deploy_killed_between_migrations(second):
+    """The next run goes on, and ends in the schema that the rehearsal ended in."""
+    for name in ("one", "two", "three", "four"):
+        field(second, name, "null=True")
+        second.migration(name, ADD.format(name, "null=True"), SLEEP.format(2))
+
+    two = "SELECT count(*) FROM django_migrations WHERE name LIKE '%_two'"
+
+    def kill():
+        wait_until(lambda: second.sql(two) == "1", "two of four migrations")
+        second.kill_program()
+        second.run("docker kill $(docker ps --quiet --filter name=postdo-prod-migrate)")
+
+    before = second.release
+    with second.visited() as met:
+        result = second.during("migrate", kill)
+    assert result.code != 0
+    assert second.release == second.page() == before
+    second.unharmed(met)
+    said = second.goes()
+    assert "was cut off in its step migrate" in said
+    assert "_three" in said and "_four" in said
+
+
+def test_two_deploys_at_once(second):
+    """One migrates, the other is told who does."""
+    second.migration("alone", SLEEP.format(5))
+    release = second.release
+
+    def again():
+        refused = second.program(f"deploy {release}")
+        assert refused.code == 75
+        assert "Another deploy is at work" in refused.said
+
+    result = second.during("rehearse", again)
+    assert result.code == 0, result.said
+    assert second.release == second.page() != release
+
+
+def test_a_release_that_is_ill_after_its_migrations(second):
+    """The old one serves on, with the migrated schema; no row is lost, those of meanwhile neither."""
+    field(second, "ill", "null=True")
+    second.migration("ill", ADD.format("ill", "null=True"))
+    before = second.release
+    with second.visited() as met:
+        result = second.deploy(django_web_health_path="/nowhere", django_web_start_timeout=8)
+    assert result.code != 0
+    assert second.release == second.page() == before
+    assert second.left_over() == []
+    second.unharmed(met)
+    second.goes()
+
+
+def test_a_rehearsal_alone_changes_nothing(second):
+    """It says what a deploy would, and leaves the release, the schema and the rows."""
+    field(second, "alone", "null=True")
+    second.migration("alone", ADD.format("alone", "null=True"))
+    before = second.database(), second.release
+    result = second.operate("rehearse")
+    assert result.code == 0, result.said
+    assert "lossless" in result.said and "Report: " in result.said
+    assert (second.database(), second.release) == before
+    assert second.left_over() == [] and second.rehearsal_left() == ""
+    second.goes()

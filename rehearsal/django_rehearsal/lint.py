@@ -1,0 +1,166 @@
+"""What can be said of a migration without any rows: by Django itself, by django-migration-linter, and by squawk.
+
+The two linters read the SQL that `sqlmigrate` prints, for which the project's database must answer. They are no
+part of a release, so this module alone needs them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.core.management import CommandError, call_command
+from django.db import ProgrammingError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
+from django_migration_linter import MigrationLinter
+from django_migration_linter.sql_analyser import analyse_sql_statements
+
+from .history import name_of
+from .policy import Policy
+
+# What is a matter of taste, or is Django's own choice of a type; and the limits, which a deploy sets itself.
+_EXCLUDED = (
+    "prefer-bigint-over-int",
+    "prefer-bigint-over-smallint",
+    "prefer-identity",
+    "prefer-robust-stmts",
+    "prefer-text-field",
+    "prefer-timestamp-tz",
+    "require-lock-timeout",
+    "require-statement-timeout",
+)
+_KIND = "lint"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What one tool says of one migration (empty: of the project); `level` is `stop` or `warn`, `reason` why it may."""
+
+    migration: str
+    tool: str
+    text: str
+    level: str
+    reason: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Return whether it is to end the build."""
+        return self.level == "stop" and not self.reason
+
+    def __str__(self) -> str:
+        word = "stop" if self.stops else "note"
+        where = f"{self.migration}: " if self.migration else ""
+        reason = f" (allowed: {self.reason})" if self.reason else ""
+        return f"{word}  {where}{self.text} [{self.tool}]{reason}"
+
+
+def lint(
+    connection: BaseDatabaseWrapper, files: list[Path], policy: Policy, squawk: str
+) -> list[Remark]:
+    """Return what there is to say of the project's models, and of the migrations in these files.
+
+    `squawk` is its program's path. Raises what Django raises where migrations can't be loaded, and OSError where
+    there is no such program.
+    """
+    found = [Remark("", "makemigrations --check", text, "stop") for text in _missing()]
+    for migration in _in_files(connection, {path.resolve() for path in files}):
+        try:
+            sql = _sql(migration)
+        except (CommandError, ProgrammingError, ValueError) as error:
+            text = f"its SQL can't be made without a database that has what is before it: {error}"
+            found.append(Remark(name_of(migration), "sqlmigrate", text, "warn"))
+            continue
+        found += _linted(connection, migration, sql)
+        found += _squawked(connection, migration, sql, squawk)
+    return [_ruled(one, policy) for one in found]
+
+
+def _ruled(one: Remark, policy: Policy) -> Remark:
+    """Return a remark as the project has it: one may be allowed like any other finding."""
+    if not one.migration or one.level != "stop":
+        return one
+    reasons = [
+        override.reason
+        for override in policy.overrides
+        if override.migration == one.migration and _KIND in override.findings
+    ]
+    return Remark(one.migration, one.tool, one.text, policy.findings[_KIND], "; ".join(reasons))
+
+
+def _missing() -> Iterator[str]:
+    """Yield what the models have and no migration says."""
+    said = io.StringIO()
+    try:
+        call_command("makemigrations", check_changes=True, interactive=False, stdout=said)
+    except (SystemExit, CommandError) as end:
+        told = str(end) if isinstance(end, CommandError) else said.getvalue()
+        yield "the models have changed and no migration says how: " + " ".join(told.split())
+
+
+def _in_files(connection: BaseDatabaseWrapper, files: set[Path]) -> list[Migration]:
+    """Return the migrations that these files make, in the order of application."""
+    loader = MigrationLoader(connection)
+    order = [key for leaf in loader.graph.leaf_nodes() for key in loader.graph.forwards_plan(leaf)]
+    return [
+        loader.disk_migrations[key]
+        for key in dict.fromkeys(order)
+        if key in loader.disk_migrations
+        and Path(inspect.getfile(sys.modules[loader.disk_migrations[key].__module__])).resolve()
+        in files
+    ]
+
+
+def _sql(migration: Migration) -> list[str]:
+    """Return the statements that a migration would send, without those that begin and end a transaction."""
+    said = io.StringIO()
+    call_command("sqlmigrate", migration.app_label, migration.name, stdout=said, no_color=True)
+    return [line for line in said.getvalue().splitlines() if line not in ("BEGIN;", "COMMIT;")]
+
+
+def _linted(
+    connection: BaseDatabaseWrapper, migration: Migration, sql: list[str]
+) -> Iterator[Remark]:
+    """Yield what django-migration-linter says."""
+    linter = MigrationLinter(database=connection.alias, no_cache=True, no_output=True)
+    if linter.should_ignore_migration(
+        migration.app_label, migration.name, migration.operations, bool(migration.initial)
+    ):
+        return
+    told = analyse_sql_statements(linter.sql_analyser_class, sql, [])
+    further = linter.analyse_data_migration(migration)
+    for level, issues in (("stop", told[0] + further[0]), ("warn", told[2] + further[2])):
+        for one in issues:
+            where = ".".join(filter(None, (one.table, one.column)))
+            text = f"{one.code}: {one.message}" + (f" ({where})" if where else "")
+            yield Remark(name_of(migration), "django-migration-linter", text, level)
+
+
+def _squawked(
+    connection: BaseDatabaseWrapper, migration: Migration, sql: list[str], squawk: str
+) -> Iterator[Remark]:
+    """Yield what squawk says."""
+    major, minor = divmod(connection.pg_version, 10000)
+    words = [squawk, "--reporter=json", f"--pg-version={major}.{minor}"]
+    words.append("--assume-in-transaction" if migration.atomic else "--no-assume-in-transaction")
+    words += [f"--exclude={rule}" for rule in _EXCLUDED]
+    done = subprocess.run(
+        words, input="\n".join(sql), capture_output=True, text=True, check=False, timeout=60
+    )
+    # A rule's number of findings is its exit status; without a list of them it failed.
+    try:
+        found = json.loads(done.stdout or "[]")
+    except json.JSONDecodeError:
+        found = None
+    if found is None or (done.returncode and not found):
+        raise OSError(f"{squawk} failed: {(done.stderr or done.stdout).strip()}")
+    for one in found:
+        text = " ".join(filter(None, (f"{one['rule_name']}: {one['message']}", one["help"])))
+        yield Remark(name_of(migration), "squawk", text, "stop")
