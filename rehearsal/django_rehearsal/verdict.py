@@ -145,6 +145,8 @@ def _health(facts: Facts) -> Iterator[Finding]:
     for one in facts.look["ailments"]:
         yield _finding(one["kind"], "", one["text"], one["repair"])
     for name in facts.look["invalid_indexes"]:
+        if name in _cleared(facts):
+            continue
         yield _finding(
             "invalid-index",
             "",
@@ -173,8 +175,20 @@ def _drift(facts: Facts, policy: Policy) -> Iterator[Finding]:
 
 
 def surprises(facts: Facts) -> list[Difference]:
-    """Return where the live database is not what its recorded migrations make, adopted or not."""
-    return [] if facts.expected is None else differences(facts.expected, facts.look["catalog"])
+    """Return where the live database is not what its recorded migrations make, adopted or not.
+
+    What an unfinished migration left, and clears away itself before it begins again, is none.
+    """
+    if facts.expected is None:
+        return []
+    cleared = {f"index {name}" for name in _cleared(facts)}
+    found = differences(facts.expected, facts.look["catalog"])
+    return [one for one in found if one.object not in cleared]
+
+
+def _cleared(facts: Facts) -> set[str]:
+    """Return the indexes that earlier, unfinished runs of these migrations left and these cleared away."""
+    return {name for one in facts.migrations for name in one.get("leftovers", ())}
 
 
 def _adopt(one: Difference) -> str:

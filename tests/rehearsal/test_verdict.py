@@ -183,6 +183,15 @@ def test_what_can_be_adopted_is_told_ready_to_paste():
     assert tomllib.loads(lines)["adopt"][0]["definition"] == catalog["column shop_item.n"]
 
 
+def test_what_a_migration_left_unfinished_and_clears_itself_is_no_finding():
+    catalog = LOOK["catalog"] | {"index by_name": "CREATE INDEX by_name ... (invalid)"}
+    look = {"catalog": catalog, "invalid_indexes": ["by_name"]}
+    left = facts(look=look, expected=LOOK["catalog"])
+    assert stops(left) == ["invalid-index", "drift"]
+    left.migrations[0]["leftovers"] = ["by_name"]
+    assert verdict.judge(left, Policy()) == []
+
+
 def test_an_edited_file_is_a_warning():
     known = facts(last={"files": {"shop.0001_initial": "bb"}})
     assert stops(known) == [] and warns(known) == ["edited"]

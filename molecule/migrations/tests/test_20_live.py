@@ -131,6 +131,10 @@ def test_a_concurrent_index_killed_midway(second):
     def kill():
         wait_until(lambda: second.sql(unfinished) == "1", "an unfinished index")
         second.run("docker kill $(docker ps --quiet --filter name=postdo-prod-migrate)")
+        # The server would finish it for nobody.
+        second.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%'"
+        )
 
     before = second.release
     # It waits for whoever has written to the table.
