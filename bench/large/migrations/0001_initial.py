@@ -6,7 +6,12 @@ from django.db import migrations, models
 def table(name: str) -> migrations.CreateModel:
     """Return the operation that makes one of them."""
     fields = [
-        ("id", models.BigAutoField(primary_key=True, serialize=False)),
+        (
+            "id",
+            models.BigAutoField(
+                auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+            ),
+        ),
         ("name", models.TextField()),
         ("note", models.TextField()),
         ("made", models.DateTimeField()),
