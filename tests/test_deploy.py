@@ -99,7 +99,7 @@ class Stack:
                 *("python", "-c", code),
             )
             assert made.returncode == 0, made.stderr
-        manifest = {"release": name, "images": [self.image], "revision": name, "migrations": []}
+        manifest = {"release": name, "images": [self.image], "revision": name}
         text = json.dumps(manifest | {"processes": processes})
         (directory / "release.json").write_text(text)
 

@@ -46,7 +46,6 @@ def test_the_next_run_makes_only_what_is_still_missing(host, lost):
     said = host.converge("prod")
     assert re.findall(r"^  changed +(.*?)(?: \w{12})?  ", said, re.MULTILINE) == [
         "Provide the application's containers",
-        "Write down what it is",
         "Put in service release",
     ]
     host.well()

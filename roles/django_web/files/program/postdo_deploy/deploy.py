@@ -68,7 +68,7 @@ def rehearse_tree(environment: Environment, name: str, web: str, before: str) ->
     """Rehearse what a working tree in the container `web` adds to the one in `before`, if there is one."""
     migrations.clear(environment)
     tree, base = (
-        Release(name, environment.state, [], "", [], [Process(releases.WEB, container, 0)], 0)
+        Release(name, environment.state, [], "", [Process(releases.WEB, container, 0)], 0)
         for container in (web, before)
     )
     return migrations.rehearse(environment, tree, base if before else None, rewinding=bool(before))

@@ -33,15 +33,13 @@ class Process:
 class Release:
     """One release as its manifest tells it.
 
-    `migrations` are those that were to be applied for it; `served` is when it was last deployed (seconds
-    since the epoch), 0 if it never came to serve.
+    `served` is when it was last deployed (seconds since the epoch), 0 if it never came to serve.
     """
 
     name: str
     directory: Path
     images: list[str]
     revision: str
-    migrations: list[str]
     processes: list[Process]
     served: float
 
@@ -65,7 +63,7 @@ def read(environment: Environment, name: str) -> Release:
             Process(one["name"], f"{environment.prefix}-{one['name']}-{name}", one["stop_timeout"])
             for one in facts["processes"]
         ]
-        said = (facts["images"], facts["revision"], facts["migrations"])
+        said = (facts["images"], facts["revision"])
         return Release(name, directory, *said, processes, _served(directory))
     except (OSError, ValueError, KeyError, TypeError):
         raise Failure(f"There is no release {name} here.") from None
@@ -90,7 +88,7 @@ def current(environment: Environment) -> Release | None:
     except Failure:
         # A power failure took what it was made of. It serves all the same, and another can take its place.
         web = Process(WEB, f"{environment.prefix}-{WEB}-{name}", 10)
-        return Release(name, environment.releases / name, [], "", [], [web], 0)
+        return Release(name, environment.releases / name, [], "", [web], 0)
 
 
 def kept(environment: Environment) -> list[Release]:
