@@ -1,5 +1,7 @@
 """Migrations on a copy: what each costs, loses and locks, and whether it can be taken back."""
 
+import pytest
+
 ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
 RUN = """
 def forward(apps, editor):
@@ -214,9 +216,13 @@ def test_mail_and_calls_are_noted_and_not_done(shop):
     assert found["mails"] == 1 and found["calls"] == ["192.0.2.1:80"]
 
 
-def test_an_extension_that_is_not_permitted_is_told(shop):
-    shop.migration("0002_extension", "postgres.CreateExtension('file_fdw')")
-    assert "permission denied to create extension" in only(shop, code=1)["error"]
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("file_fdw", "permission denied to create"), ("nowhere", '"nowhere" is not available')],
+)
+def test_an_extension_that_can_not_be_made_is_told(shop, name, why):
+    shop.migration("0002_extension", f"postgres.CreateExtension('{name}')")
+    assert why in only(shop, code=1)["error"]
 
 
 def test_an_unfinished_index_of_the_migration_is_built_again(shop):

@@ -35,6 +35,8 @@ class Site(Host):
 
     addresses = {"deploy12": "10.89.0.12", "deploy13": "10.89.0.13"}
     inventories = PROJECT / "molecule/deploy/inventories"
+    # Seconds between a visitor's requests.
+    pause = 0.1
 
     # -- operations ---------------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Site(Host):
         ledger = "/root/visitors.ledger"
         self.run("rm -f /root/visitors.*")
         # What many of them meet is bench/deploy's to say; here they leave the two hosts some room.
-        command = f"python3 - {SITE} {ledger} --clients {clients} --pause 0.1"
+        command = f"python3 - {SITE} {ledger} --clients {clients} --pause {self.pause}"
         process = self.background(command, VISITORS)
         met: dict = {}
         try:

@@ -26,6 +26,7 @@ class Shop(Site):
 
     addresses: ClassVar = {"schema12": "10.91.0.12", "schema13": "10.91.0.13"}
     inventories = PROJECT / "molecule/migrations/inventories"
+    pause = 0.4
 
     # -- the source -----------------------------------------------------------------------------
 
@@ -50,6 +51,10 @@ class Shop(Site):
         """Change a line of the models."""
         assert old in (self.source / "stock/models.py").read_text()
         self.edit("stock/models.py", lambda text: text.replace(old, new))
+
+    def field(self, name: str, options: str) -> None:
+        """Add a field to the model of the items."""
+        self.model("    kind = ", f"    {name} = models.IntegerField({options})\n    kind = ")
 
     def allow(self, text: str) -> None:
         """Write the project's rules."""
