@@ -87,12 +87,8 @@ def _ruled(one: Remark, policy: Policy) -> Remark:
     """Return a remark as the project has it: one may be allowed like any other finding."""
     if not one.migration or one.level != "stop":
         return one
-    reasons = [
-        override.reason
-        for override in policy.overrides
-        if override.migration == one.migration and _KIND in override.findings
-    ]
-    return Remark(one.migration, one.tool, one.text, policy.findings[_KIND], "; ".join(reasons))
+    reasons = policy.reasons(one.migration, _KIND)
+    return Remark(one.migration, one.tool, one.text, policy.findings[_KIND], reasons)
 
 
 def _missing() -> Iterator[str]:

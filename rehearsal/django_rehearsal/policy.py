@@ -74,6 +74,14 @@ class Policy:
     overrides: tuple[Override, ...] = ()
     adopted: tuple[Adopted, ...] = ()
 
+    def reasons(self, migration: str, kind: str) -> str:
+        """Return why a migration may do what a finding of this kind names; empty if it may not."""
+        return "; ".join(
+            one.reason
+            for one in self.overrides
+            if one.migration == migration and kind in one.findings
+        )
+
 
 def read(directory: Path) -> Policy:
     """Return the policy of the project in a directory; raises Unusable."""

@@ -107,12 +107,8 @@ def _ruled(one: Finding, policy: Policy) -> Finding:
     if one.kind in ALWAYS:
         return one
     level = policy.findings[one.kind]
-    reasons = [
-        override.reason
-        for override in policy.overrides
-        if override.migration == one.migration and one.kind in override.findings
-    ]
-    return Finding(one.kind, one.migration, one.text, one.remedy, level, "; ".join(reasons))
+    reasons = policy.reasons(one.migration, one.kind)
+    return Finding(one.kind, one.migration, one.text, one.remedy, level, reasons)
 
 
 def _history(facts: Facts) -> Iterator[Finding]:

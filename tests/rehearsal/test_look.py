@@ -1,5 +1,9 @@
 """What is told of a database before anything is applied."""
 
+import subprocess
+
+from project import PACKAGE
+
 ADDED = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
 
 
@@ -76,6 +80,39 @@ def test_a_sequence_behind_its_column_is_told_with_its_mend(shop):
     assert found["kind"] == "sequence" and found["where"] == "shop_item.id"
     shop.as_app(found["repair"])
     assert shop.look()["ailments"] == []
+
+
+def test_a_row_that_comes_during_the_look_is_no_sequence_behind(shop):
+    # Inserted as soon as somebody waits to read the table, and not before.
+    insert = """
+BEGIN;
+LOCK TABLE shop_item;
+\\echo locked
+DO $$BEGIN
+    WHILE NOT EXISTS (SELECT FROM pg_locks WHERE relation = 'shop_item'::regclass AND NOT granted) LOOP
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+END$$;
+INSERT INTO shop_item (name, price) VALUES ('late', 1);
+COMMIT;
+"""
+    words = ["docker", "exec", "--interactive", shop.server.name, "psql", "-XqAt"]
+    words += ["-v", "ON_ERROR_STOP=1", "-d", shop.env["TEST_DATABASE"]]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as inserting:
+        inserting.stdin.write(insert)
+        inserting.stdin.close()
+        assert inserting.stdout.readline() == "locked\n"
+        # Alone: what else is looked at would wait for the table first.
+        alone = (
+            "from django_rehearsal import health, project; print(health.examine(project.set_up()))"
+        )
+        env = {**shop.env, "PYTHONPATH": str(PACKAGE)}
+        words = [shop.python, "-c", alone]
+        assert subprocess.check_output(words, cwd=shop.path, env=env, text=True) == "[]\n"
+    assert inserting.returncode == 0
+    assert shop.sql("SELECT count(*) FROM shop_item WHERE name = 'late'") == "1"
 
 
 def test_numbers_that_run_out_are_told(shop):

@@ -20,11 +20,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 # As a parameter, the host is in the tests' names.
 @pytest.fixture(scope="session", params=["schema12"])
 def first(request: pytest.FixtureRequest) -> Shop:
-    """Debian 12: what is in the way before anything is applied, and what the rehearsal finds."""
+    """Debian 12: what is stopped before the live database is touched."""
     return Shop(request.param)
 
 
 @pytest.fixture(scope="session", params=["schema13"])
 def second(request: pytest.FixtureRequest) -> Shop:
-    """Debian 13: releases side by side, and the live database."""
+    """Debian 13: what only the live database can show."""
     return Shop(request.param)

@@ -9,9 +9,9 @@ write.
 Printed: written (paths of new files), refused (why nothing was written; empty if nothing was
 refused), missing (apps whose models have no migration), unapplied (app.name; empty while there
 are several last migrations, whose order nobody knows), advice (app.model.field of new columns
-whose default only the new code knows), ghosts (app.name of what the database has
-applied and no file makes), problems (what the deployment checks say). The exit status is 0
-whenever the line was printed; otherwise one line on stderr says why.
+whose default only the new code knows), ghosts (app.name of what the database has applied and no
+file makes), problems (what the deployment checks say). The exit status is 0 whenever the line was
+printed; otherwise one line on stderr says why.
 """
 
 import argparse
