@@ -115,14 +115,23 @@ def _rewind(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
 
 
 def _rehearse(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
-    """apply what the database lacks, a line for each migration; with --pause go on at each line of input"""
+    """apply what the database lacks, a line for each migration; with --pause begin and go on at each line of input"""
 
-    def tell(found: dict) -> None:
-        say(found)
+    def wait() -> None:
         if asked.pause and not sys.stdin.readline():
             raise trial.Stopped
 
-    say({"catalog": trial.Trial(project.set_up(), tell, asked.interrupted).run()})
+    def tell(found: dict) -> None:
+        say(found)
+        wait()
+
+    connection = project.set_up()
+    rehearsed = trial.Trial(connection, tell, asked.interrupted)
+    wait()
+    schema = rehearsed.run()
+    # Whatever a migration has set in its session is not the application's.
+    connection.close()
+    say({"catalog": schema, "exercise": asdict(exercise.exercise([]))})
     return 0
 
 
@@ -146,9 +155,10 @@ def _exercise(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     connection = project.set_up()
     again = True
     while again:
-        say(asdict(exercise.exercise(asked.requests)))
-        # As requests do, each time with a connection of its own.
+        done = exercise.exercise(asked.requests)
+        # As requests do, each time with a connection of its own; what it counted is counted when it is closed.
         connection.close()
+        say(asdict(done))
         again = bool(sys.stdin.readline())
     return 0
 

@@ -250,10 +250,12 @@ def test_a_lock_is_measured_while_it_is_held(shop):
     assert lock["table"] == "shop_item" and lock["seconds"] > 0.5
 
 
-def test_it_waits_between_migrations_where_told_to(shop):
+def test_it_waits_before_each_migration_where_told_to(shop):
     shop.migration("0002_size", ADD)
     shop.migration("0003_nothing")
     with shop.asking("rehearse", "--pause") as process:
+        process.stdin.write("\n")
+        process.stdin.flush()
         assert "0002_size" in process.stdout.readline()
         # Committed, so that another release can be tried on it.
         assert "column shop_item.size" in shop.look()["catalog"]
@@ -263,3 +265,23 @@ def test_it_waits_between_migrations_where_told_to(shop):
         assert "0003_nothing" in process.stdout.readline()
         process.stdin.close()
     assert process.returncode == 1
+
+
+def test_nothing_is_applied_before_it_is_told_to_begin(shop):
+    name = shop.migration("0002_size", ADD)
+    with shop.asking("rehearse", "--pause") as process:
+        process.stdin.close()
+        assert process.stdout.read() == ""
+    assert process.returncode == 1 and shop.look()["pending"] == [name]
+
+
+def test_at_the_end_the_release_itself_is_tried_on_its_schema(shop):
+    # The models forget a column that the table goes on to ask for.
+    shop.migration(
+        "0002_forget",
+        "migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField('item', 'price')])",
+    )
+    shop.models(("    price = models.IntegerField(default=0)\n", ""))
+    tried = shop.ask("rehearse")[-1]["exercise"]["models"]["shop.Item"]
+    assert tried["insert"].startswith("23502") and "price" in tried["insert"]
+    assert tried["read"] == tried["update"] == ""

@@ -162,16 +162,18 @@ class Rehearsal:
         """Apply the migrations one by one, and let the release that serves work on the copy after each."""
         facts, environment = self._facts, self._environment
         facts["migrations"] = told = []
+        words = ["rehearse", "--pause"]
+        if interrupted := self._journal.interrupted:
+            words += ["--interrupted", interrupted]
         with ExitStack() as several:
-            serving = self._serving(copy, several) if self._before else None
-            words = ["rehearse", "--pause"]
-            if interrupted := self._journal.interrupted:
-                words += ["--interrupted", interrupted]
             web = self._release.web.container
             new = several.enter_context(Inside(environment, web, "rehearsal-new", words, copy))
+            # While this one reads what the tables hold, the other is already at work.
+            serving = self._serving(copy, several) if self._before else None
+            new.say()
             while found := new.answer():
                 if "catalog" in found:
-                    facts["catalog"] = found["catalog"]
+                    facts["catalog"], facts["new"] = found["catalog"], found["exercise"]
                     break
                 told.append(found)
                 if serving:
@@ -182,8 +184,6 @@ class Rehearsal:
                 new.say()
             if new.end() != 0 and not any("error" in one for one in told):
                 raise Failure("The rehearsal ended without a word.")
-        if "catalog" in facts:
-            facts["new"] = _ask(environment, self._release, ["exercise"], copy=copy)
 
     def _serving(self, copy: Copy, several: ExitStack) -> Inside | None:
         """Let the release that serves work on the copy as it is; return it, if it can."""
