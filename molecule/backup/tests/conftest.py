@@ -5,22 +5,10 @@ from collections.abc import Callable
 
 import pytest
 from machines import Machine
-from xdist.scheduler import LoadScopeScheduling
+from scheduling import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 
 
-class OneWorkerForEachHost(LoadScopeScheduling):
-    """Hosts share nothing, so their tests run side by side, those of one host in their order."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next(name for name in Machine.addresses if name in nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Distribute the tests by host."""
-    return OneWorkerForEachHost(config, log)
-
-
-# As parameters, the hosts are in the tests' names.
+# As parameters, the hosts are in the tests' names, by which they are distributed.
 @pytest.fixture(scope="session", params=["backup12"])
 def host(request: pytest.FixtureRequest) -> Machine:
     """Debian 12, the repository in a volume."""

@@ -5,19 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hosts import ADDRESSES, Host
 from playwright.sync_api import Browser, sync_playwright
-from xdist.scheduler import LoadScopeScheduling
-
-
-class OneWorkerForEachHost(LoadScopeScheduling):
-    """Hosts share nothing, so their tests run side by side, those of one host in their order."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next(name for name in ADDRESSES if f"[{name}" in nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Distribute the tests by host."""
-    return OneWorkerForEachHost(config, log)
+from scheduling import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 
 
 @pytest.fixture(

@@ -1,23 +1,11 @@
 """What the tests are given: the two hosts, which share the cases between them."""
 
 import pytest
+from scheduling import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 from shops import Shop
-from xdist.scheduler import LoadScopeScheduling
 
 
-class OneWorkerForEachHost(LoadScopeScheduling):
-    """Hosts share nothing, so their tests run side by side, those of one host in their order."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next(name for name in Shop.addresses if name in nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Distribute the tests by host."""
-    return OneWorkerForEachHost(config, log)
-
-
-# As a parameter, the host is in the tests' names.
+# As parameters, the hosts are in the tests' names, by which they are distributed.
 @pytest.fixture(scope="session", params=["schema12"])
 def first(request: pytest.FixtureRequest) -> Shop:
     """Debian 12: what is stopped before the live database is touched."""

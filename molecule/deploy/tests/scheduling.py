@@ -1,0 +1,1 @@
+../../default/tests/scheduling.py
