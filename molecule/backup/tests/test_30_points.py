@@ -123,6 +123,9 @@ def test_a_look_beside_the_database_changes_nothing(host):
     assert result.code == 0, result.said
     assert rows(host, "postdo-prod-inspect") == ""
     assert rows(host) == "1st"
+    # It plans as the live server does, but has less memory.
+    assert host.sql("SHOW random_page_cost", "postdo-prod-inspect") == "1.1"
+    assert host.sql("SHOW shared_buffers") != host.sql("SHOW shared_buffers", "postdo-prod-inspect")
     result = host.play("restore", "-e", "restore_only=end")
     assert result.code == 0, result.said
     assert "postdo-prod-inspect" not in host.containers()

@@ -42,6 +42,14 @@ WHERE pg_table_size(relation) < {limit}
 # Larger ones are not counted in a server that serves: reading them would push its cache out.
 LIVE_LIMIT = 10**9
 
+# Settings of the live server that its copies share: what it can read, and how it plans and does its work, so that
+# this takes as long. Those of memory only where a copy has as much of it.
+_SHARED = re.compile(
+    "(shared_preload_libraries|(random|seq)_page_cost|(effective|maintenance)_io_concurrency|max_worker_processes"
+    "|max_parallel_[a-z_]+|jit|wal_compression|max_wal_size|checkpoint_[a-z_]+)="
+)
+_SHARED_MEMORY = re.compile("(shared_buffers|effective_cache_size|maintenance_work_mem|work_mem)=")
+
 # How prepare-database ends then; it prints the commands that help.
 _OUTDATED_COLLATIONS = 3
 
@@ -134,7 +142,7 @@ class Copy:
                 "--label",
                 f"postdo.stack={environment.prefix}",
             ),
-            *("--tmpfs", "/tmp:mode=1777,size=64m", "--memory", environment.copy_memory),
+            *("--tmpfs", "/tmp:mode=1777,size=64m", "--memory", str(environment.copy_memory)),
             *("--volume", f"{self.volume}:/var/lib/postgresql/data"),
             *options,
         ]
@@ -177,7 +185,7 @@ class Copy:
         run(
             *self._container("--detach", "--init", "--name", self.container, *options),
             *("--tmpfs", "/run/postgresql:uid=15432,gid=15432,mode=0700,size=1m"),
-            *("--shm-size", "128m", "--stop-timeout", "300"),
+            *("--shm-size", str(environment.copy_memory // 4), "--stop-timeout", "300"),
             *("--volume", f"{environment.secrets}/db:/run/secrets:ro"),
             *self.source.repository_mount(writable=False),
             environment.image,
@@ -206,10 +214,14 @@ class Copy:
                 run(*words, doing="Closing the copy's way out")
 
     def _settings(self) -> list[str]:
-        """Return the live server's own settings that decide what it can read: its libraries."""
+        """Return the live server's own settings that are the copy's too, as options."""
         live = inspect("container", self.environment.container)
-        words = live["Config"]["Cmd"] if live else []
-        kept = [word for word in words or [] if word.startswith("shared_preload_libraries=")]
+        if live is None:
+            return []
+        words = live["Config"]["Cmd"] or []
+        kept = [word for word in words if _SHARED.match(word)]
+        if self.environment.copy_memory >= live["HostConfig"]["Memory"]:
+            kept += [word for word in words if _SHARED_MEMORY.match(word)]
         return [part for word in kept for part in ("-c", word)]
 
     def _reason(self) -> str:

@@ -65,7 +65,7 @@ class Environment:
         self.edge: str = facts["edge"]
         self.secrets = Path(facts["secrets"])
         self.state = Path(facts["state"])
-        self.copy_memory: str = f"{facts['copy_memory_mib']}m"
+        self.copy_memory: int = facts["copy_memory_mib"] * 1024**2
         self.inspect_port: int = facts["inspect_port"]
         self.recovery_point: int = facts["recovery_point"]
         self.weekday: int = facts["weekday"]

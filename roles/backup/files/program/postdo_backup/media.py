@@ -36,7 +36,7 @@ def _restic(environment: Environment, *arguments: str, media: str = "", changes:
     return [
         *("docker", "run", "--rm", "--pull", "never", "--user", "18000:18000", "--read-only"),
         *("--tmpfs", "/tmp:mode=1777,size=64m", "--cap-drop", "ALL", "--log-driver", "none"),
-        *("--network", environment.repository_network, "--memory", environment.copy_memory),
+        *("--network", environment.repository_network, "--memory", str(environment.copy_memory)),
         *("--volume", f"{environment.secrets}/media-backup:/run/secrets:ro"),
         # Of the credentials only the place is told.
         *("--env", "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials"),
