@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -74,6 +75,9 @@ def main() -> int:
     except (Error, ImproperlyConfigured, ImportError, OSError) as error:
         print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Exception:  # noqa: BLE001 - the project's code may raise anything, and Python's own status means another thing
+        traceback.print_exc()
+        return 2
 
 
 def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
@@ -126,6 +130,8 @@ def _rehearse(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
         wait()
 
     connection = project.set_up()
+    # A copy is read as a whole, which is no visitor's query; on the live database there are limits of our own.
+    project.lift_limits()
     rehearsed = trial.Trial(connection, tell, asked.interrupted)
     wait()
     schema = rehearsed.run()

@@ -1,7 +1,8 @@
 """What tables hold, in one figure for each column: enough to see that a value was lost or changed.
 
 A column's figure is the sum of its values' hashes, so neither the rows' order nor where they lie matters.
-Values are hashed as text, numbers without idle zeros: another type for the same values leaves the figure as it was.
+Values are hashed as text, numbers without idle zeros, whatever they are sorted by: another type for the same values
+leaves the figure as it was. An empty text counts as no value, as NULL does. What the database derives is left out.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from dataclasses import dataclass
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 # Tables with rows of their own, those of extensions and of other roles left out: name, columns, how each is read as
-# a text, and how its values that are neither NULL nor empty are counted.
+# a text, and whether a value of it may be an empty one.
 _TABLES = """
 SELECT c.oid::regclass::text, array_agg(quote_ident(a.attname)::text ORDER BY a.attname),
        array_agg(CASE a.atttypid WHEN 'numeric'::regtype THEN format('trim_scale(%I)::text', a.attname)
                  ELSE format('%I::text', a.attname) END ORDER BY a.attname),
-       array_agg(CASE t.typcategory WHEN 'S' THEN format('count(*) FILTER (WHERE %I <> $$$$)', a.attname)
-                 ELSE format('count(%I)', a.attname) END ORDER BY a.attname)
+       array_agg(t.typcategory = 'S' ORDER BY a.attname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
      JOIN pg_type t ON t.oid = a.atttypid
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND has_table_privilege(c.oid, 'SELECT')
@@ -56,14 +56,20 @@ def _tables(connection: BaseDatabaseWrapper) -> dict[str, dict[str, str]]:
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
         return {
-            table: {
-                # The sum of 64-bit numbers is kept in 128 bits, which is far quicker than with any more digits.
-                column: f"{filled}, coalesce(sum(hashtextextended({text}, 0)), 0)::text"
-                for column, text, filled in zip(columns, texts, counts, strict=True)
-            }
-            for table, columns, texts, counts in cursor.fetchall()
+            table: dict(zip(columns, map(_figures, columns, texts, mays), strict=True))
+            for table, columns, texts, mays in cursor.fetchall()
             if table != _RECORD
         }
+
+
+def _figures(column: str, text: str, may_be_empty: bool) -> str:
+    """Return the SQL of a column's two figures, given that of a value and of a value as text."""
+    # The sum of 64-bit numbers is kept in 128 bits, which is far quicker than with any more digits.
+    hashes = f'sum(hashtextextended({text} COLLATE "C", 0))'
+    if may_be_empty:
+        filled = f"FILTER (WHERE {text} COLLATE \"C\" <> '')"
+        return f"count(*) {filled}, coalesce({hashes} {filled}, 0)::text"
+    return f"count({column}), coalesce({hashes}, 0)::text"
 
 
 def read(connection: BaseDatabaseWrapper, only: Iterable[str] | None = None) -> Contents:
@@ -86,9 +92,9 @@ def _read(connection: BaseDatabaseWrapper, table: str, columns: dict[str, str]) 
 class Change:
     """A difference between what a table or a column held before and after.
 
-    `kind` is `rows` (fewer than before), `emptied` (fewer values in a column), `gone` (a column or table with
-    values is no longer there) or `changed` (other values, none missing). `count` is the number of rows or values
-    that are gone; of changed ones it is the number of values in the column.
+    `kind` is `rows` (some were deleted), `emptied` (fewer values in a column), `gone` (a column or table with
+    values is no longer there), `filled` (where there was none is now a value, the same for all) or `changed` (other
+    values, none missing). `count` is the number of rows or values; of changed ones that of the column's values.
     """
 
     kind: str
@@ -96,10 +102,13 @@ class Change:
     count: int
 
 
-def compare(before: Contents, after: Contents) -> list[Change]:
+def compare(
+    before: Contents, after: Contents, deleted: dict[str, int] | None = None
+) -> list[Change]:
     """Return what is not as it was in the tables that both were read for, or that `after` lacks.
 
-    What is found whole under another name was renamed and is no change.
+    `deleted` has the number of rows that were deleted of each table, whatever came in their place. What is found
+    whole under another name was renamed and is no change.
     """
     found: list[Change] = []
     arrived = {table: after[table] for table in after.keys() - before.keys()}
@@ -109,7 +118,7 @@ def compare(before: Contents, after: Contents) -> list[Change]:
             if old.rows:
                 found.append(Change("gone", table, old.rows))
         else:
-            found += _columns(table, old, new)
+            found += _columns(table, old, new, (deleted or {}).get(table, 0))
     return found
 
 
@@ -121,9 +130,9 @@ def _renamed(old: Table, arrived: Contents) -> Table | None:
     return None
 
 
-def _columns(table: str, old: Table, new: Table) -> list[Change]:
+def _columns(table: str, old: Table, new: Table, deleted: int) -> list[Change]:
     """Return what is not as it was in one table's columns."""
-    lost = max(0, old.rows - new.rows)
+    lost = max(deleted, old.rows - new.rows)
     found = [Change("rows", table, lost)] if lost else []
     arrived = [column for name, column in new.columns.items() if name not in old.columns]
     for name, column in sorted(old.columns.items()):
@@ -134,8 +143,20 @@ def _columns(table: str, old: Table, new: Table) -> list[Change]:
                 found.append(Change("gone", where, column.filled))
         elif there != column and new.rows == old.rows:
             missing = column.filled - there.filled
-            kind = "emptied" if missing > 0 else "changed"
-            found.append(Change(kind, where, missing if missing > 0 else there.filled))
+            kind = (
+                "emptied" if missing > 0 else "filled" if _only_filled(column, there) else "changed"
+            )
+            count = there.filled if kind == "changed" else abs(missing)
+            found.append(Change(kind, where, count))
         elif there.filled < column.filled - lost:
             found.append(Change("emptied", where, column.filled - there.filled))
     return found
+
+
+def _only_filled(old: Column, new: Column) -> bool:
+    """Return whether a column's new figure is the old one with one value's hash added as often as values were added.
+
+    With any other change it is that by chance alone, the less likely the more values were added.
+    """
+    count, more = new.filled - old.filled, int(new.hash) - int(old.hash)
+    return count > 0 and more % count == 0 and abs(more // count) <= 2**63

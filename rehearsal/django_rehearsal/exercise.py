@@ -1,6 +1,6 @@
 """A release at work on a database, without leaving a trace: does its code still get along with the schema?
 
-Every model is read, and a row of it inserted and updated; requests that the operator lists are made. Each answer
+Every model is read, a row of it inserted and updated, and one with what must be there alone; requests that the operator lists are made. Each answer
 is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a rule
 that only the application knows, for example) says nothing.
 """
@@ -31,8 +31,8 @@ from . import failures
 class Exercised:
     """What a release could do: an empty text, or why not.
 
-    `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert` and
-    `update`; `requests` maps "GET /path" to the status of the answer.
+    `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`
+    and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the status of the answer.
     """
 
     checks: str = ""
@@ -47,6 +47,7 @@ def exercise(requests: Iterable[dict]) -> Exercised:
         if not model._meta.swapped and not model._meta.proxy and _is_here(model):
             done.models[model._meta.label] = _model(model)
     if requests:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
         # Loaded as a server loads it, with its middleware.
         get_wsgi_application()
         for request in requests:
@@ -88,6 +89,8 @@ def _model(model: type[models.Model]) -> dict[str, str]:
     if model._meta.managed:
         row = found[0] if found else None
         done["insert"] = _tried(lambda: _insert(model, row))
+        # The rows that are there may all be filled where the code leaves a column empty.
+        done["bare insert"] = _tried(lambda: _insert(model, None))
         done["update"] = _tried(lambda: _update(model, row))
     return done
 
@@ -120,7 +123,9 @@ def _update(model: type[models.Model], row: models.Model | None) -> None:
         if not one.primary_key
     }
     if values:
-        chosen = _rows(model).filter(pk=row.pk) if row else _rows(model)
+        # Without a row PostgreSQL is asked all the same, for none().update() would not ask it.
+        none = {"where": ["false"]}
+        chosen = _rows(model).filter(pk=row.pk) if row else _rows(model).extra(**none)
         chosen.update(**values)
 
 

@@ -8,7 +8,7 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
-_UNIQUE, _NOT_NULL, _CHECK = "23505", "23502", "23514"
+_UNIQUE, _NOT_NULL = "23505", "23502"
 _SHOWN = 5  # rows that serve as examples
 
 

@@ -23,14 +23,14 @@ WHERE q.seqincrement > 0 AND has_table_privilege(s.oid, 'SELECT')
 ORDER BY 1, 2
 """
 _COLLATION = """
-SELECT datcollversion, pg_database_collation_actual_version(oid)
+SELECT quote_ident(datname), datcollversion, pg_database_collation_actual_version(oid)
 FROM pg_database WHERE datname = current_database()
 """
 
 
 @dataclass(frozen=True)
 class Ailment:
-    """Something wrong: its kind, the object it is wrong with, what it means, and the SQL that mends it."""
+    """Something wrong: its kind, the object it is wrong with, what it means, and the SQL that mends it or what to do."""
 
     kind: str
     where: str
@@ -47,16 +47,18 @@ def examine(connection: BaseDatabaseWrapper) -> list[Ailment]:
             # In this order: a row that somebody inserts between the two has a number that counts already.
             cursor.execute(f"SELECT max({column}) FROM {table}")
             (highest,) = cursor.fetchone()
-            cursor.execute("SELECT pg_sequence_last_value(%s::regclass)", [sequence])
+            # One that was set to begin with a number has not given that yet.
+            cursor.execute(f"SELECT last_value - (NOT is_called)::int FROM {sequence}")
             (last,) = cursor.fetchone()
-            found += _sequence(f"{table}.{column}", sequence, last or 0, highest or 0, limit)
+            found += _sequence(f"{table}.{column}", sequence, last, highest or 0, limit)
         cursor.execute(_COLLATION)
-        recorded, actual = cursor.fetchone()
+        name, recorded, actual = cursor.fetchone()
     if recorded != actual and recorded is not None:
         text = (
             f"texts were sorted by version {recorded} of the system's rules, which are now {actual}"
         )
-        found.append(Ailment("collation", "the database", text))
+        repair = f"REINDEX DATABASE {name};\nALTER DATABASE {name} REFRESH COLLATION VERSION;"
+        found.append(Ailment("collation", "the database", text, repair))
     return found
 
 
@@ -71,5 +73,6 @@ def _sequence(where: str, sequence: str, last: int, highest: int, limit: int) ->
         found.append(Ailment("sequence", where, text, repair))
     if max(last, highest) > limit * _NEARLY:
         text = f"{where} has reached {max(last, highest)} of {limit} numbers"
-        found.append(Ailment("overflow", where, text))
+        repair = "Make it a bigint in steps (docs/migrations.md, A wider number)."
+        found.append(Ailment("overflow", where, text, repair))
     return found

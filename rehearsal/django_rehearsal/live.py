@@ -79,6 +79,9 @@ class Live:
     ) -> ProjectState:
         name = name_of(migration)
         self._tell({"begin": name})
+        # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
+        with self._connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
         dropped = leftovers.clear(
             migration, self._connection, interrupted=name == self._interrupted
         )
@@ -122,7 +125,6 @@ class Live:
 
     def _patiently(self):
         """Repeat a statement that did not get its lock, where a migration is no transaction as a whole."""
-        deadline = time.monotonic() + self._limits.patience
 
         def attempt(
             execute: Callable, sql: object, params: object, many: bool, context: dict
@@ -135,7 +137,7 @@ class Live:
                     return execute(sql, params, many, context)
                 finally:
                     self._limit(self._connection)
-            attempts = 0
+            attempts, deadline = 0, time.monotonic() + self._limits.patience
             while True:
                 attempts += 1
                 try:

@@ -26,7 +26,8 @@ SELECT c.oid::bigint, l.mode FROM pg_locks l JOIN pg_class c ON c.oid = l.relati
 WHERE l.pid = %s AND l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm')
 """
 _BLOCKERS = """
-SELECT a.pid, a.usename, coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
+SELECT a.pid, coalesce(a.usename, 'the server itself'),
+       coalesce(nullif(a.application_name, ''), a.backend_type), a.state,
        round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1)::float
 FROM unnest(pg_blocking_pids(%s)) AS b(pid) JOIN pg_stat_activity a USING (pid)
 """
@@ -112,7 +113,8 @@ class Sampler:
         self, pid: int, role: str, program: str, state: str | None, age: float | None
     ) -> None:
         # Of another role's sessions PostgreSQL tells no more than that they are there.
-        said = f"process {pid} of {role} ({', '.join(filter(None, (program, state)))}"
+        known = ", ".join(filter(None, (program, state)))
+        said = f"process {pid} of {role}" + (f" ({known}" if known else "")
         if not any(one.startswith(said) for one in self.blockers):
             began = f", its transaction begun {age:.0f} s ago" if age is not None else ""
-            self.blockers.append(f"{said}{began})")
+            self.blockers.append(f"{said}{began})" if known else said)

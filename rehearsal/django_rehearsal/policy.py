@@ -34,6 +34,8 @@ FINDINGS = {
 }
 # Of these nothing can be allowed: the migration would fail, or nobody knows what it would do.
 ALWAYS = ("failure", "history", "disk")
+# These are about the database or the release, so no migration can be allowed them.
+_OF_NONE = ("new-release", "drift", "sequence", "overflow", "collation")
 
 
 class Unusable(Exception):
@@ -73,6 +75,12 @@ class Policy:
     findings: dict[str, str] = field(default_factory=lambda: dict(FINDINGS))
     overrides: tuple[Override, ...] = ()
     adopted: tuple[Adopted, ...] = ()
+
+    def adoption(self, name: str, definition: str) -> str:
+        """Return why an object may have a definition that the migrations don't give it; empty if it may not."""
+        return "; ".join(
+            one.reason for one in self.adopted if (one.object, one.definition) == (name, definition)
+        )
 
     def reasons(self, migration: str, kind: str) -> str:
         """Return why a migration may do what a finding of this kind names; empty if it may not."""
@@ -124,10 +132,15 @@ def _override(told: dict) -> Override:
     findings = told.get("findings")
     if not isinstance(findings, list) or not findings:
         raise Unusable(f"{FILE}: findings in {where} must be a list of what is allowed.")
+    allowed = [one for one in FINDINGS if one not in _OF_NONE]
     for one in findings:
-        if one in ALWAYS or one not in FINDINGS:
+        if one in _OF_NONE:
             raise Unusable(
-                f"{FILE}: {one!r} in {where} can't be allowed. These can: {', '.join(FINDINGS)}."
+                f"{FILE}: {one!r} in {where} is about no migration. Write it into [findings], or drift into [[adopt]]."
+            )
+        if one not in allowed:
+            raise Unusable(
+                f"{FILE}: {one!r} in {where} can't be allowed. These can: {', '.join(allowed)}."
             )
     return Override(_text(told, "migration", where), tuple(findings), _text(told, "reason", where))
 

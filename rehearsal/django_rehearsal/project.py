@@ -10,6 +10,7 @@ from typing import TextIO
 import django
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 
 def answers() -> TextIO:
@@ -42,3 +43,13 @@ def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrappe
         words = f"{options} -c default_transaction_read_only=on".strip()
         settings["OPTIONS"] = {**settings["OPTIONS"], "options": words}
     return connections[DEFAULT_DB_ALIAS]
+
+
+def lift_limits() -> None:
+    """Let statements and locks take their time, whatever the project says of that; call it before the first one."""
+
+    def lift(connection: BaseDatabaseWrapper, **_: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+
+    connection_created.connect(lift, weak=False)

@@ -9,8 +9,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 # The statistics of a session arrive when it has the time; here they are wanted now.
 _FLUSH = "SELECT pg_stat_force_next_flush()"
 _RELATIONS = """
-SELECT c.oid::bigint, c.oid::regclass::text, c.relfilenode::bigint, pg_total_relation_size(c.oid),
-       coalesce(s.n_tup_ins + s.n_tup_upd + s.n_tup_del, 0),
+SELECT c.oid::bigint, c.oid::regclass::text, c.relfilenode::bigint,
+       CASE c.relkind WHEN 'p' THEN (SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
+                                     FROM pg_partition_tree(c.oid))
+                      ELSE pg_total_relation_size(c.oid) END,
+       coalesce(s.n_tup_ins + s.n_tup_upd + s.n_tup_del, 0), coalesce(s.n_tup_del, 0),
        (SELECT array_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod ORDER BY a.attname)::text
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -28,12 +31,16 @@ ORDER BY 1
 
 @dataclass(frozen=True)
 class Relation:
-    """A table: `file` changes when it is rewritten, `size` is in bytes with indexes, `touched` counts rows ever written."""
+    """A table: `file` changes when it is rewritten, `size` is in bytes with its indexes, and its partitions if it has any.
+
+    `touched` counts the rows ever written, `deleted` those of them that were deleted.
+    """
 
     name: str
     file: int
     size: int
     touched: int
+    deleted: int
     columns: str
 
 
@@ -42,10 +49,7 @@ def read(connection: BaseDatabaseWrapper) -> dict[int, Relation]:
     with connection.cursor() as cursor:
         cursor.execute(_FLUSH)
         cursor.execute(_RELATIONS)
-        return {
-            oid: Relation(name, file, size, touched, columns)
-            for oid, name, file, size, touched, columns in cursor.fetchall()
-        }
+        return {oid: Relation(*told) for oid, *told in cursor.fetchall()}
 
 
 def differing(before: dict[int, Relation], after: dict[int, Relation]) -> set[str]:

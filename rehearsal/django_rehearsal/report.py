@@ -53,7 +53,10 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
         "spent": spent,
         "findings": [one for one in found if one.migration not in pending],
         "migrations": migrations,
-        "drift": verdict.surprises(facts),
+        "drift": [
+            {"one": one, "why": policy.adoption(one.object, one.found)}
+            for one in verdict.surprises(facts)
+        ],
         "overrides": policy.overrides,
         "unused": verdict.unused(facts, policy, found),
         "digits": 2 if total > 0.2 else 3,

@@ -70,6 +70,7 @@ class Trial:
             migration, self._connection, interrupted=found["migration"] == self._interrupted
         )
         before = relations.read(self._connection)
+        invalid = relations.invalid_indexes(self._connection)
         try:
             state = self._measured(migration, apply, found, before)
         except Exception as error:
@@ -79,6 +80,9 @@ class Trial:
             self._tell(found)
             raise Stopped from error
         self._compare(migration, take_back, found, before)
+        found["invalid_indexes"] = sorted(
+            set(relations.invalid_indexes(self._connection)).difference(invalid)
+        )
         self._tell(found)
         return state
 
@@ -148,8 +152,11 @@ class Trial:
             for oid in before.keys() & after.keys()
             if before[oid].name in held and after[oid].name in now
         ]
-        found["changes"] = [asdict(change) for change in contents.compare(held, now)]
-        found["invalid_indexes"] = relations.invalid_indexes(self._connection)
+        deleted = {
+            before[oid].name: after[oid].deleted - before[oid].deleted
+            for oid in before.keys() & after.keys()
+        }
+        found["changes"] = [asdict(change) for change in contents.compare(held, now, deleted)]
         found["reversal"] = self._reversal(migration, take_back, held)
         self._schema = schema
         self._held = {
@@ -187,7 +194,11 @@ class Trial:
             for key in schema.keys() | self._schema.keys()
             if schema.get(key) != self._schema.get(key)
         )
-        lossy = [f"{change.where}: {change.kind} {change.count}" for change in changes]
+        lossy = [
+            f"{change.where}: {change.kind} {change.count}"
+            for change in changes
+            if change.kind != "filled"
+        ]
         lossy += [f"{key} is not as it was" for key in other]
         return {"class": "lossy" if lossy else "lossless", "why": "; ".join(lossy)}
 

@@ -85,11 +85,19 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
 
 
 def unused(facts: Facts, policy: Policy, found: list[Finding]) -> list[str]:
-    """Return what the policy allows to migrations of this rehearsal that did not come to it."""
+    """Return what the policy allows to migrations that are not there, or that did not come to it in this rehearsal."""
     rehearsed = {one["migration"] for one in facts.migrations}
     happened = {(one.migration, one.kind) for one in found}
-    return [
-        f"{override.migration} is allowed {kind}, which it does not do"
+    # Where files and record contradict each other, nobody knows what is to come.
+    unread = facts.look["problem"] or facts.look["conflicts"]
+    known = {*facts.look["pending"], *facts.look["recorded"]}
+    strange = [
+        f"migrations.toml allows {override.migration} something, and there is no such migration"
+        for override in policy.overrides
+        if override.migration not in known and not unread
+    ]
+    return strange + [
+        f"migrations.toml allows {override.migration} {kind}, which it does not do"
         for override in policy.overrides
         if override.migration in rehearsed
         for kind in override.findings
@@ -153,8 +161,7 @@ def _health(facts: Facts) -> Iterator[Finding]:
 
 def _drift(facts: Facts, policy: Policy) -> Iterator[Finding]:
     """Yield where the database is not what its migrations make."""
-    adopted = {(one.object, one.definition) for one in policy.adopted}
-    if facts.unplayable and ("replay", "") not in adopted:
+    if facts.unplayable and not policy.adoption("replay", ""):
         yield _finding(
             "drift",
             "",
@@ -164,7 +171,7 @@ def _drift(facts: Facts, policy: Policy) -> Iterator[Finding]:
             + _adoption("replay", ""),
         )
     for one in surprises(facts):
-        if not one.foreign and (one.object, one.found) not in adopted:
+        if not one.foreign and not policy.adoption(one.object, one.found):
             yield _finding(
                 "drift", "", str(one), f"Repair: {one.repair or 'by hand'}\n{_adopt(one)}"
             )
@@ -221,7 +228,8 @@ def _lost(one: dict) -> Iterator[Finding]:
         yield _finding("failure", name, text, "Mend the migration, or the rows that it fails at.")
         return
     for change in one["changes"]:
-        if change["kind"] != "changed" or not one["runs_code"]:
+        meant = change["kind"] == "filled" or (change["kind"] == "changed" and one["runs_code"])
+        if not meant:
             yield _finding("data-loss", name, describe_change(change), _override(name, "data-loss"))
     if one["reversal"]["class"] in ("irreversible", "failed"):
         yield _finding(
@@ -250,6 +258,7 @@ def describe_change(change: dict) -> str:
         "rows": f"{count} rows of {where} are deleted",
         "gone": f"{where} goes, with {count} values in it",
         "emptied": f"{count} values of {where} become empty",
+        "filled": f"{count} empty values of {where} become others",
         "changed": f"values of {where} become others",
     }[change["kind"]]
 
@@ -307,7 +316,9 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
     for model, tried in before["models"].items():
         for action, why in tried.items():
             now = after["models"].get(model, {}).get(action, "")
-            if now and not why and not now.startswith(_UNIQUE):
+            # What a made-up row could not do before says nothing, until the table itself is what refuses it.
+            worse = not why or (now.startswith(_UNFIT) and not why.startswith(_UNFIT))
+            if now and worse and not now.startswith(_UNIQUE):
                 broken.append(f"{action} of {model}: {now}")
     for request, status in before["requests"].items():
         now = after["requests"].get(request, 0)
@@ -330,6 +341,8 @@ def _new_release(facts: Facts) -> Iterator[Finding]:
     broken = [
         f"{action} of {model}: {why}"
         for model, tried in models
+        # What Django does not manage may have no table at all.
+        if "insert" in tried
         for action, why in tried.items()
         # What a made-up row could not do before either says nothing.
         if why.startswith(_UNFIT) and not before.get(model, {}).get(action)

@@ -127,3 +127,50 @@ def test_a_table_that_is_gone_breaks_its_model(shop, serving):
     )
     (why,) = broken(shop, serving)
     assert "read of shop.Kind: 42P01" in why
+
+
+def test_a_column_that_must_have_a_value_now_breaks_inserts_that_leave_it_empty(shop, serving):
+    # Every row that is there has one.
+    shop.migration("0002_filled", "migrations.AlterField('item', 'note', models.TextField())")
+    (why,) = broken(shop, serving)
+    assert "bare insert of shop.Item: 23502" in why and "note" in why
+
+
+def test_a_made_up_row_that_could_not_be_inserted_before_hides_nothing(shop, serving):
+    # Of such an index Django knows nothing, so a row like another is not unique.
+    shop.as_app("CREATE UNIQUE INDEX once ON shop_item (lower(name))")
+    assert exercise(serving)["models"]["shop.Item"]["insert"].startswith("23505")
+    shop.migration("0002_size", ADD.format("default=1"))
+    (why,) = broken(shop, serving)
+    assert "on after it: insert of shop.Item: 23502" in why
+
+
+def test_rows_that_can_not_be_read_are_not_written(shop, serving):
+    field = """class Sealed(models.TextField):
+    def from_db_value(self, *_):
+        raise ValueError("another key")
+
+class Item("""
+    serving.models(("class Item(", field), ("note = models.TextField", "note = Sealed"))
+    count = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'shop_item'"
+    before = shop.sql(count)
+    found = exercise(serving)["models"]["shop.Item"]
+    assert "another key" in found["read"] and found["update"] == ""
+    assert shop.sql(count) == before
+
+
+def test_mail_of_a_request_goes_nowhere(shop, serving):
+    urls = """
+from django.core.mail import send_mail
+from django.http import HttpResponse
+from django.urls import path
+
+def view(request):
+    send_mail("hello", "there", "a@example.org", ["b@example.org"])
+    return HttpResponse()
+
+urlpatterns = [path("mail", view)]
+"""
+    serving.write("urls.py", urls)
+    serving.env["TEST_URLS"] = "urls"
+    assert exercise(serving, {"path": "/mail"})["requests"] == {"GET /mail": 200}

@@ -82,6 +82,24 @@ def test_a_sequence_behind_its_column_is_told_with_its_mend(shop):
     assert shop.look()["ailments"] == []
 
 
+def test_a_sequence_told_to_begin_with_the_next_number_is_well(shop):
+    shop.as_app("ALTER SEQUENCE shop_item_id_seq RESTART WITH 1001")
+    assert shop.look()["ailments"] == []
+    shop.as_app("ALTER SEQUENCE shop_item_id_seq RESTART WITH 1000")
+    (found,) = shop.look()["ailments"]
+    assert "will give 1000 next" in found["text"]
+
+
+def test_texts_sorted_by_other_rules_are_told_with_the_mend(shop):
+    name = shop.env["TEST_DATABASE"]
+    shop.sql(f"UPDATE pg_database SET datcollversion = '1.0' WHERE datname = '{name}'")
+    (found,) = shop.look()["ailments"]
+    assert found["kind"] == "collation" and "version 1.0" in found["text"]
+    for statement in found["repair"].splitlines():
+        shop.sql(statement)
+    assert shop.look()["ailments"] == []
+
+
 def test_a_row_that_comes_during_the_look_is_no_sequence_behind(shop):
     # Inserted as soon as somebody waits to read the table, and not before.
     insert = """

@@ -135,6 +135,69 @@ def test_deleted_rows_are_seen(shop):
     assert changes(only(shop)) == ["rows shop_item 25"]
 
 
+def test_deleted_rows_are_seen_though_others_come_in_their_place(shop):
+    code = RUN.format("""
+    Item.objects.filter(price=3).delete()
+    Item.objects.bulk_create(Item(name='new', note='new') for _ in range(40))
+""")
+    shop.migration("0002_again", FORWARD, code=code)
+    assert "rows shop_item 25" in changes(only(shop))
+
+
+def test_empty_values_that_get_a_default_are_no_loss(shop):
+    shop.as_app("UPDATE shop_item SET note = NULL WHERE price = 3")
+    shop.migration("0002_size", ADD)
+    shop.manage("migrate", "--verbosity=0")
+    shop.as_app("UPDATE shop_item SET size = id WHERE price <> 3")
+    shop.migration(
+        "0003_filled",
+        "migrations.AlterField('item', 'note', models.TextField(default=''))",
+        "migrations.AlterField('item', 'size', models.IntegerField(default=7))",
+    )
+    found = only(shop)
+    assert changes(found) == ["filled shop_item.size 25"]
+    assert found["reversal"]["class"] == "lossless"
+
+
+def test_a_value_changed_among_empty_ones_that_are_filled_is_seen(shop):
+    shop.as_app("UPDATE shop_item SET note = NULL WHERE price = 3")
+    sql = "UPDATE shop_item SET note = CASE WHEN note IS NULL OR id = 8 THEN 'none' ELSE note END"
+    shop.migration("0002_fill", f"migrations.RunSQL({sql!r}, '')")
+    assert changes(only(shop)) == ["changed shop_item.note 1000"]
+
+
+def test_another_order_of_texts_changes_none_of_them(shop):
+    shop.migration(
+        "0002_order",
+        "postgres.CreateCollation('ci', provider='icu', locale='und-u-ks-level2', deterministic=False)",
+        "migrations.AlterField('item', 'name', models.CharField(max_length=50, db_collation='ci'))",
+        "migrations.AlterField('item', 'price', models.BigIntegerField(default=0))",
+    )
+    assert only(shop)["changes"] == []
+
+
+def test_a_lock_on_a_partitioned_table_is_one_on_all_of_it(shop):
+    shop.as_app(
+        "CREATE TABLE part (id int, size int) PARTITION BY RANGE (id);"
+        "CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (5000);"
+        "CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (5000) TO (10001);"
+        "INSERT INTO part SELECT n, n FROM generate_series(1, 10000) n"
+    )
+    shop.migration("0002_part", "migrations.RunSQL('ALTER TABLE part ALTER size TYPE bigint', '')")
+    size = {one["table"]: one["bytes"] for one in only(shop)["locks"] if one["blocks"]}
+    assert size["part"] == size["part_1"] + size["part_2"] > 0
+
+
+def test_limits_of_the_project_end_no_rehearsal(shop):
+    shop.sql(
+        "ALTER ROLE app IN DATABASE current SET statement_timeout = '1ms'".replace(
+            "current", shop.env["TEST_DATABASE"]
+        )
+    )
+    shop.migration("0002_sleep", "migrations.RunSQL('SELECT pg_sleep(0.1)', '')")
+    assert "error" not in only(shop)
+
+
 def test_changed_values_are_seen_and_a_true_reverse_is_lossless(shop):
     code = RUN.format("Item.objects.update(price=models.F('price') + 1)")
     code = code.replace(
@@ -241,6 +304,17 @@ def test_an_unfinished_index_of_the_migration_is_built_again(shop):
     assert found["leftovers"] == ["by_price"] and found["invalid_indexes"] == []
     assert found["reversal"]["class"] == "untried"
     assert "(invalid)" not in shop.look()["catalog"]["index by_price"]
+
+
+def test_an_unfinished_index_of_another_migration_is_not_this_ones(shop):
+    shop.server.run(
+        *("psql", "-Xq", "-d", shop.env["TEST_DATABASE"], "-c"),
+        "CREATE UNIQUE INDEX CONCURRENTLY by_price ON shop_item (price)",
+        check=False,
+    )
+    shop.migration("0002_size", ADD)
+    assert shop.look()["invalid_indexes"] == ["by_price"]
+    assert only(shop)["invalid_indexes"] == []
 
 
 def test_a_lock_is_measured_while_it_is_held(shop):

@@ -138,6 +138,12 @@ def test_a_release_that_does_not_fit_its_own_schema_stops():
     assert "insert of shop.Item" in found.text and "update" not in found.text
 
 
+def test_a_model_that_django_does_not_manage_needs_no_table_of_its_own():
+    known = facts()
+    known.new = {"models": {"shop.Rights": {"read": '42P01 relation "rights" does not exist'}}}
+    assert verdict.judge(known, STRICT) == []
+
+
 def test_an_override_lets_one_finding_of_one_migration_pass_with_its_reason():
     lost = facts(changes=[{"kind": "gone", "where": "a.b", "count": 3}], mails=1)
     policy = Policy(overrides=(Override("shop.0002_x", ("data-loss",), "it was moved"),))
@@ -160,7 +166,14 @@ def test_a_failure_passes_by_no_override():
 def test_an_override_that_nothing_needs_is_told():
     policy = Policy(overrides=(Override("shop.0002_x", ("lock",), "short enough"),))
     assert verdict.unused(facts(), policy, []) == [
-        "shop.0002_x is allowed lock, which it does not do"
+        "migrations.toml allows shop.0002_x lock, which it does not do"
+    ]
+
+
+def test_an_override_of_a_migration_that_is_not_there_is_told():
+    policy = Policy(overrides=(Override("shop.0009_typo", ("lock",), "short enough"),))
+    assert verdict.unused(facts(), policy, []) == [
+        "migrations.toml allows shop.0009_typo something, and there is no such migration"
     ]
 
 
@@ -197,9 +210,15 @@ def test_an_edited_file_is_a_warning():
     assert stops(known) == [] and warns(known) == ["edited"]
 
 
-def test_warnings_become_stops_where_the_project_says_so():
-    known = facts(last={"files": {"shop.0001_initial": "bb"}})
-    assert stops(known, Policy(findings=Policy().findings | {"edited": "stop"})) == ["edited"]
+@pytest.mark.parametrize("kind", ["edited", "collation", "overflow"])
+def test_warnings_become_stops_where_the_project_says_so(kind):
+    ailment = {"kind": kind, "where": "there", "text": "it is ill", "repair": "Mend it."}
+    known = facts(
+        look={"ailments": [] if kind == "edited" else [ailment]},
+        last={"files": {"shop.0001_initial": "bb" if kind == "edited" else "aa"}},
+    )
+    assert stops(known) == [] and warns(known) == [kind]
+    assert stops(known, Policy(findings=Policy().findings | {kind: "stop"})) == [kind]
 
 
 def test_a_line_for_each_migration():

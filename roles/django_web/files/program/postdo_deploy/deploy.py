@@ -21,8 +21,7 @@ def deploy(environment: Environment, name: str, account: Account) -> list[str]:
     said = interrupted(environment)
     release, before = releases.read(environment, name), releases.current(environment)
     account.about(release, before)
-    _await_migrations(environment, account)
-    migrations.clear(environment)
+    _clear(environment, account)
     known = releases.kept(environment)
     releases.remove(environment, account.begun, release, before, *known)
     said += _migrate(environment, release, before, account)
@@ -47,15 +46,14 @@ def roll_back(environment: Environment, name: str, account: Account) -> list[str
     before, known = releases.current(environment), releases.kept(environment)
     release = _earlier(name, before, known)
     account.about(release, before)
-    _await_migrations(environment, account)
-    migrations.clear(environment)
+    _clear(environment, account)
     return said + _in_service(environment, release, before, account, _require_fit)
 
 
 def rehearse(environment: Environment, name: str) -> list[str]:
     """Rehearse a release's migrations, and leave everything as it is; raises Failure where they would be stopped."""
     release, before = releases.read(environment, name), releases.current(environment)
-    migrations.clear(environment)
+    _clear(environment)
     try:
         return migrations.rehearse(environment, release, before)
     finally:
@@ -66,7 +64,7 @@ def rehearse(environment: Environment, name: str) -> list[str]:
 
 def rehearse_tree(environment: Environment, name: str, web: str, before: str) -> list[str]:
     """Rehearse what a working tree in the container `web` adds to the one in `before`, if there is one."""
-    migrations.clear(environment)
+    _clear(environment)
     tree, base = (
         Release(name, environment.state, [], "", [Process(releases.WEB, container, 0)], 0)
         for container in (web, before)
@@ -100,13 +98,17 @@ def _earlier(name: str, before: Release | None, known: list[Release]) -> Release
     return found[0]
 
 
-def _await_migrations(environment: Environment, account: Account) -> None:
-    """Wait for migrations that outlived their deploy; ended in their middle, they could leave anything behind."""
+def _clear(environment: Environment, account: Account | None = None) -> None:
+    """Remove what a run that was cut off has left.
+
+    Migrations that outlived their deploy are waited for: ended in their middle, they could leave anything behind.
+    """
     prefix = f"{environment.prefix}-migrate-"
     names = [name for name in releases.containers(environment) if name.startswith(prefix)]
     if still := [name for name in names if running(name)]:
-        with account.step("wait"):
+        with account.step("wait") if account else nullcontext():
             containers.await_end(*still)
+    migrations.clear(environment)
 
 
 def _migrate(

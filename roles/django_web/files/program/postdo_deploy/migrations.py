@@ -41,7 +41,9 @@ def migrate(
     else:
         with account.step("rehearse"):
             rehearsed = Rehearsal(environment, release, before, seen, journal).rehearse()
-    if seen["pending"]:
+    # Without any Django still says that it has migrated, and makes what it then makes: an earlier run, which applied
+    # the last of them, may have been cut off in that.
+    if seen["pending"] or not settled:
         with account.step("migrate"):
             _apply(environment, release, seen["pending"], rehearsed, journal, account)
     with account.step("verify"):
@@ -123,34 +125,41 @@ def _apply(
         try:
             status = inside.end()
         except Unanswered as reason:
-            raise Failure(f"The migrations could not be applied: {reason}") from None
+            raise Failure(
+                f"Applying the migrations failed: {reason}\nApplied: {', '.join(applied) or 'none'}. Run again once the "
+                "reason is gone."
+            ) from None
     if status == 75:
         raise Failure(
             "Somebody else migrates this database at this moment. Run again once that has ended."
         )
     if status:
-        raise Failure(_failure(failed, applied, rehearsed.point, environment))
+        raise Failure(_failure(failed, applied, rehearsed, environment))
     if missing := [name for name in pending if name not in applied]:
         raise Failure(
             f"These migrations were not applied, and nobody says why: {', '.join(missing)}"
         )
 
 
-def _failure(failed: dict, applied: list[str], point: str, environment: Environment) -> str:
+def _failure(
+    failed: dict, applied: list[str], rehearsed: Rehearsed, environment: Environment
+) -> str:
     """Return in words what became of a migration that failed on the live database."""
     parts = [failed["why"].rstrip("."), *failed["culprits"]]
     if failed["blockers"]:
         parts.append(
             f"after {failed['attempts']} attempts; in the way: {'; '.join(failed['blockers'])}"
         )
+    # An empty database had no copy.
+    passed = "passed on the copy and " if rehearsed.catalog else ""
     lines = [
-        f"{failed['failed']} passed on the copy and failed on the live database: {'; '.join(parts)}",
-        f"Applied before it, and rehearsed with the release that serves: {', '.join(applied) or 'none'}.",
+        f"{failed['failed']} {passed}failed on the live database: {'; '.join(parts)}",
+        f"Applied before it: {', '.join(applied) or 'none'}.",
         "Run again once the reason is gone.",
     ]
-    if point and applied:
+    if rehearsed.point and applied:
         lines.append(
             f"Only if you want back to before all of it, losing what was written since: {environment.call} restore "
-            f"-e restore_to={point}"
+            f"-e restore_to={rehearsed.point} -e restore_confirm={environment.prefix}"
         )
     return "\n".join(lines)

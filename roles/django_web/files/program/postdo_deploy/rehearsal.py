@@ -98,7 +98,8 @@ class Rehearsal:
         """Make a copy of the database for a while, and note what it is of."""
         facts, environment = self._facts, self._environment
         try:
-            words = ["rehearsal", f"before-{self._release.name}"]
+            # Each its own: a release's second attempt may begin in the middle of its migrations.
+            words = ["rehearsal", f"before-{self._release.name}-{stamp()}"]
             made = json.loads(run(environment.backup, *words, doing="Making a copy to rehearse on"))
             facts["point"] = made["point"]
             facts["steps"] |= made["steps"]
