@@ -258,7 +258,7 @@ def describe_change(change: dict) -> str:
         "rows": f"{count} rows of {where} are deleted",
         "gone": f"{where} goes, with {count} values in it",
         "emptied": f"{count} values of {where} become empty",
-        "filled": f"{count} empty values of {where} become others",
+        "filled": f"{count} empty values of {where} are filled",
         "changed": f"values of {where} become others",
     }[change["kind"]]
 
