@@ -1,8 +1,9 @@
 """A release at work on a database, without leaving a trace: does its code still get along with the schema?
 
-Every model is read, a row of it inserted and updated, and one with what must be there alone; requests that the operator lists are made. Each answer
-is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a rule
-that only the application knows, for example) says nothing.
+Every model is read, and of each a row is inserted that is like one that is there, one that has only what it must have,
+and a row is updated; requests that the operator lists are made. Each answer is to be compared with one from before the
+schema changed, so what a made-up row can't do in any case (break a rule that only the application knows, for
+example) says nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Exercised:
     """What a release could do: an empty text, or why not.
 
     `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`
-    and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the status of the answer.
+    and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the answer's
+    status.
     """
 
     checks: str = ""
@@ -83,7 +85,7 @@ def _tried(action: Callable[[], object]) -> str:
 
 
 def _model(model: type[models.Model]) -> dict[str, str]:
-    """Read, insert and update one row of a model."""
+    """Read, insert and update a row of a model, each on its own."""
     found: list[models.Model] = []
     done = {"read": _tried(lambda: found.extend(_rows(model)[:1]))}
     if model._meta.managed:

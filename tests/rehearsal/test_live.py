@@ -3,6 +3,8 @@
 import json
 import time
 
+import yaml
+
 ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
 INDEX = "postgres.AddIndexConcurrently('item', models.Index(fields=['price'], name='by_price'))"
 
@@ -60,6 +62,31 @@ def test_it_goes_on_once_the_lock_is_free(shop):
     idle.wait()
     assert found["applied"] == "shop.0002_size" and found["attempts"] > 1
     assert found["seconds"] < 2
+
+
+def test_a_vacuum_that_nobody_asked_for_gives_way(shop, repository):
+    settings = yaml.safe_load((repository / "roles/postgres/vars/main.yml").read_text())
+    timeout, database = (
+        settings["__postgres_settings"]["deadlock_timeout"],
+        shop.env["TEST_DATABASE"],
+    )
+    shop.sql(f"ALTER DATABASE {database} SET deadlock_timeout = '{timeout}'")
+    shop.migration("0002_size", ADD)
+    # Left alone it would take minutes, for it pauses at each page.
+    shop.sql(
+        "ALTER TABLE shop_item SET (autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_cost_delay = 100, "
+        "autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)"
+    )
+    shop.sql("INSERT INTO shop_item (name, price) SELECT 'item', 0 FROM generate_series(1, 20000)")
+    shop.sql("UPDATE shop_item SET price = 1")
+    shop.server.sql("ALTER SYSTEM SET autovacuum_naptime = 1")
+    try:
+        shop.server.sql("SELECT pg_reload_conf()")
+        until_there(shop, "SELECT heap_blks_scanned FROM pg_stat_progress_vacuum")
+        assert apply(shop, patience=15)[-1]["applied"] == "shop.0002_size"
+    finally:
+        shop.server.sql("ALTER SYSTEM RESET autovacuum_naptime")
+        shop.server.sql("SELECT pg_reload_conf()")
 
 
 def test_a_statement_that_takes_too_long_is_ended(shop):
