@@ -54,6 +54,47 @@ def test_development_writes_the_migration_and_applies_it(host, entries):
     assert entries in host.page(PAGES["dev"])
 
 
+def test_a_working_tree_is_rehearsed_before_it_is_pushed(host, commit, entries):
+    """Against the last commit: before it is applied in development, where it would be stopped, and after, mended."""
+    models = host.source / "core/models.py"
+    text = models.read_text()
+    models.write_text(
+        text.replace(FIELD, f"{FIELD}    {NAME}_count = models.IntegerField(default=0)\n")
+    )
+    host.run("docker exec postdo-dev-web python manage.py makemigrations --verbosity 0 core")
+    new = migrations(host)[-1]
+    result = host.ansible("dev", book="playbooks/rehearse.yml")
+    assert result.code != 0
+    assert f"STOP  core.{new.stem}" in result.said
+    assert "stop old-release: the release that serves can't go on after it" in result.said
+    assert applied(host, "dev", new.stem) == 0
+    for path in (models, new):
+        mended = path.read_text().replace(
+            "IntegerField(default=0", "IntegerField(default=0, db_default=0"
+        )
+        path.write_text(mended)
+    host.converge("dev")
+    assert applied(host, "dev", new.stem) == 1
+    result = host.ansible("dev", book="playbooks/rehearse.yml")
+    assert result.code == 0, result.said
+    assert f"go    core.{new.stem}" in result.said
+    assert applied(host, "dev", new.stem) == 1
+    assert entries in host.page(PAGES["dev"])
+    left = host.run("docker ps --all --format '{{.Names}}' --filter name=postdo-dev").split()
+    assert sorted(left) == ["postdo-dev-db", "postdo-dev-pgadmin", "postdo-dev-web"]
+
+
+@pytest.fixture
+def commit(host):
+    """Have the host's source as it is in a commit of its own repository for a while."""
+    host.run("command -v git || apt-get install --yes --no-install-recommends git")
+    git = f"git -C {host.source} -c safe.directory='*'"
+    who = "-c user.name=developer -c user.email=developer@example.org"
+    host.run(f"{git} init --quiet && {git} add --all && {git} {who} commit --quiet --message now")
+    yield
+    host.run(f"rm -rf {host.source}/.git")
+
+
 def test_production_applies_what_a_failed_run_left_once(host, entries):
     """A run fails in the second of two migrations, the old release serves on; the next is whole.
 

@@ -79,13 +79,12 @@ class Account:
 
     def saw(self, seen: Seen | None) -> None:
         """Take over what the visitor met; None where there was no site to visit."""
-        if seen is not None:
-            self.entry["visitors"] = {
-                "sent": seen.sent,
-                "failed": len(seen.failed),
-                "how": dict(Counter(seen.failed)),
-                "gap": seen.gap,
-            }
+        self.entry["visitors"] = seen and {
+            "sent": seen.sent,
+            "failed": len(seen.failed),
+            "how": dict(Counter(seen.failed)),
+            "gap": seen.gap,
+        }
 
     def describe(self) -> str:
         """Return the account for people."""
@@ -126,7 +125,9 @@ class Account:
 
 def describe_visitors(entry: dict) -> str:
     """Return in words what an entry's visitors met."""
-    visitors = entry.get("visitors")
+    if "visitors" not in entry:
+        return "not asked: it ended before anything was switched"
+    visitors = entry["visitors"]
     if visitors is None:
         return "not asked: the site was not to be reached before"
     how = f" ({', '.join(f'{n} {what}' for what, n in visitors['how'].items())})"

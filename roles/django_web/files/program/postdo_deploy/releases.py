@@ -153,7 +153,10 @@ def containers(environment: Environment) -> dict[str, str]:
         *("--format", '{{.Names}}\t{{.Label "postdo.release"}}'),
         doing="Asking for the containers",
     )
-    found = dict(line.split("\t") for line in told.splitlines())
+    # What ends an empty last one is no longer there.
+    found = {
+        name: release for name, _, release in (line.partition("\t") for line in told.splitlines())
+    }
     older = f"{environment.prefix}-{WEB}"
     if attempt("docker", "inspect", "--type", "container", older).returncode == 0:
         found.setdefault(older, "")
