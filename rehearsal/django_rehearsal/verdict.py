@@ -310,16 +310,17 @@ def _outside(one: dict) -> Iterator[Finding]:
 
 def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]:
     """Yield what the release that serves could do before a migration and can't after it."""
-    broken = []
-    if after["checks"] and not before["checks"]:
-        broken.append(f"manage.py check says: {after['checks']}")
+    unusable, broken = [], []
     for model, tried in before["models"].items():
         for action, why in tried.items():
             now = after["models"].get(model, {}).get(action, "")
             # What a made-up row could not do before says nothing, until the table itself is what refuses it.
             worse = not why or (now.startswith(_UNFIT) and not why.startswith(_UNFIT))
             if now and worse and not now.startswith(_UNIQUE):
-                broken.append(f"{action} of {model}: {now}")
+                unusable.append((model, action, now))
+    if after["checks"] and not before["checks"]:
+        broken.append(f"manage.py check says: {after['checks']}")
+    broken += _unusable(unusable)
     for request, status in before["requests"].items():
         now = after["requests"].get(request, 0)
         if now // 100 > status // 100:
@@ -338,8 +339,8 @@ def _new_release(facts: Facts) -> Iterator[Finding]:
     """Yield what the new release can't do with its own schema."""
     models = facts.new["models"].items() if facts.new else ()
     before = facts.baseline["models"] if facts.baseline else {}
-    broken = [
-        f"{action} of {model}: {why}"
+    unusable = [
+        (model, action, why)
         for model, tried in models
         # What Django does not manage may have no table at all.
         if "insert" in tried
@@ -347,14 +348,22 @@ def _new_release(facts: Facts) -> Iterator[Finding]:
         # What a made-up row could not do before either says nothing.
         if why.startswith(_UNFIT) and not before.get(model, {}).get(action)
     ]
-    if broken:
+    if unusable:
         yield _finding(
             "new-release",
             "",
-            f"the release itself can't work with the schema: {'; '.join(broken)}",
+            f"the release itself can't work with the schema: {'; '.join(_unusable(unusable))}",
             "Bring models and migrations together: a column that the models no longer have must be able to be null, or have "
             "a default in the database.",
         )
+
+
+def _unusable(found: list[tuple[str, str, str]]) -> list[str]:
+    """Return in words what can't be done (model, action, why), once for each reason."""
+    actions: dict[tuple[str, str], list[str]] = {}
+    for model, action, why in found:
+        actions.setdefault((model, why.rstrip(".")), []).append(action)
+    return [f"{', '.join(tried)} of {model}: {why}" for (model, why), tried in actions.items()]
 
 
 def _disk(facts: Facts) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ def test_a_column_that_may_be_empty_breaks_nothing(shop, serving):
 def test_a_required_column_with_a_default_of_djangos_breaks_inserts(shop, serving):
     shop.migration("0002_size", ADD.format("default=1"))
     (why,) = broken(shop, serving)
-    assert "insert of shop.Item: 23502" in why and "size" in why
+    assert "insert, bare insert of shop.Item: 23502" in why and why.count("size") == 1
 
 
 def test_a_required_column_with_a_default_of_the_databases_breaks_nothing(shop, serving):
@@ -92,8 +92,8 @@ def test_a_removed_column_breaks_all_that_names_it(shop, serving):
     serving.write("urls.py", VIEWS)
     serving.env["TEST_URLS"] = "urls"
     (why,) = broken(shop, serving, {"path": "/items"})
-    for action in ("read", "insert", "update"):
-        assert f"{action} of shop.Item: 42703" in why
+    assert "read of shop.Item: 42703" in why
+    assert "insert, bare insert, update of shop.Item: 42703" in why
     assert "GET /items answers 500 in place of 200" in why
 
 
@@ -126,7 +126,7 @@ def test_a_table_that_is_gone_breaks_its_model(shop, serving):
         "0002_drop", "migrations.RemoveField('item', 'kind')", "migrations.DeleteModel('Kind')"
     )
     (why,) = broken(shop, serving)
-    assert "read of shop.Kind: 42P01" in why
+    assert "read, insert, bare insert, update of shop.Kind: 42P01" in why
 
 
 def test_a_column_that_must_have_a_value_now_breaks_inserts_that_leave_it_empty(shop, serving):
@@ -142,7 +142,7 @@ def test_a_made_up_row_that_could_not_be_inserted_before_hides_nothing(shop, ser
     assert exercise(serving)["models"]["shop.Item"]["insert"].startswith("23505")
     shop.migration("0002_size", ADD.format("default=1"))
     (why,) = broken(shop, serving)
-    assert "on after it: insert of shop.Item: 23502" in why
+    assert "on after it: insert, bare insert of shop.Item: 23502" in why
 
 
 def test_rows_that_can_not_be_read_are_not_written(shop, serving):

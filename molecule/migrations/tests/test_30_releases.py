@@ -22,7 +22,12 @@ def test_a_column_that_the_serving_release_uses(first):
     first.model("    note = models.TextField(null=True)\n", "")
     drop = 'migrations.RemoveField("item", "note")'
     name = first.migration("drop", drop)
-    first.stops("stop old-release", "read of stock.Item: 42703", "GET /stock/ answers 500")
+    first.stops(
+        "stop old-release",
+        "read of stock.Item: 42703",
+        "insert, bare insert, update of stock.Item: 42703",
+        "GET /stock/ answers 500",
+    )
     first.remove(name)
     state = f"migrations.SeparateDatabaseAndState(state_operations=[{drop}])"
     first.migration("forget", state)
