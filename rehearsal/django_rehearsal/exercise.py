@@ -1,7 +1,7 @@
 """A release at work on a database, without leaving a trace: does its code still get along with the schema?
 
 Every model is read, and of each a row is inserted that is like one that is there, one that has only what it must have,
-and a row is updated; requests that the operator lists are made. Each answer is to be compared with one from before the
+one with the longest values that its fields allow, and a row is updated; requests that the operator lists are made. Each answer is to be compared with one from before the
 schema changed, so what a made-up row can't do in any case (break a rule that only the application knows, for
 example) says nothing.
 """
@@ -9,6 +9,7 @@ example) says nothing.
 from __future__ import annotations
 
 import datetime
+import decimal
 import io
 import ipaddress
 import random
@@ -27,13 +28,16 @@ from django.test import Client
 
 from . import failures
 
+# Characters of a text without a limit, and at most of one that has a limit.
+_LONG, _LONGEST = 300, 10_000
+
 
 @dataclass
 class Exercised:
     """What a release could do: an empty text, or why not.
 
-    `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`
-    and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the answer's
+    `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`,
+    `full insert` and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the answer's
     status.
     """
 
@@ -90,9 +94,11 @@ def _model(model: type[models.Model]) -> dict[str, str]:
     done = {"read": _tried(lambda: found.extend(_rows(model)[:1]))}
     if model._meta.managed:
         row = found[0] if found else None
-        done["insert"] = _tried(lambda: _insert(model, row))
+        done["insert"] = _tried(lambda: _insert(model, lambda one: _value(one, row)))
         # The rows that are there may all be filled where the code leaves a column empty.
-        done["bare insert"] = _tried(lambda: _insert(model, None))
+        done["bare insert"] = _tried(lambda: _insert(model, lambda one: _value(one, None)))
+        # And all shorter than what the code lets visitors write.
+        done["full insert"] = _tried(lambda: _insert(model, lambda one: _widest(one, row)))
         done["update"] = _tried(lambda: _update(model, row))
     return done
 
@@ -107,12 +113,12 @@ def _columns(model: type[models.Model]) -> list[models.Field]:
     return [one for one in local if not getattr(one, "generated", False)]
 
 
-def _insert(model: type[models.Model], like: models.Model | None) -> None:
-    """Insert a row, as far as possible like one that is there."""
+def _insert(model: type[models.Model], value: Callable[[models.Field], object]) -> None:
+    """Insert a row with these values."""
     fields = [one for one in _columns(model) if not isinstance(one, models.AutoField)]
     new = model()
     for one in fields:
-        setattr(new, one.attname, _value(one, like))
+        setattr(new, one.attname, value(one))
     # Without signals: they are the application's deeds, and this is about its tables.
     _rows(model)._insert([new], fields=fields, using=DEFAULT_DB_ALIAS, raw=True)
 
@@ -145,6 +151,20 @@ def _value(one: models.Field, like: models.Model | None) -> object:
     if one.choices and not _is_unique(one):
         return one.flatchoices[0][0]
     return _made_up(target)
+
+
+def _widest(one: models.Field, like: models.Model | None) -> object:
+    """Return the longest or largest value that a field allows, where such a limit can be told."""
+    if one.is_relation or one.choices:
+        return _value(one, like)
+    kind = one.get_internal_type()
+    if kind in ("CharField", "SlugField", "TextField"):
+        return "x" * min(one.max_length or _LONG, _LONGEST)
+    if kind == "DecimalField" and one.max_digits:
+        return decimal.Decimal("9" * one.max_digits).scaleb(-one.decimal_places)
+    if kind.endswith("IntegerField"):
+        return connections[DEFAULT_DB_ALIAS].ops.integer_field_range(kind)[1]
+    return _value(one, like)
 
 
 def _is_unique(one: models.Field) -> bool:

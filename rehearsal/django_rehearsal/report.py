@@ -53,6 +53,7 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
         "spent": spent,
         "findings": [one for one in found if one.migration not in pending],
         "migrations": migrations,
+        "stopping": sum(row["stops"] for row in migrations),
         "drift": [
             {"one": one, "why": policy.adoption(one.object, one.found)}
             for one in verdict.surprises(facts)
@@ -81,6 +82,7 @@ def _drawn(one: dict, begun: float, total: float) -> dict:
             if lock["blocks"]
         ],
         "wal_words": verdict.size(one.get("wal", 0)),
+        "back": verdict.describe_reversal(one["reversal"]) if "reversal" in one else "",
         "changed": [verdict.describe_change(change) for change in one.get("changes", ())],
         "sizes": [
             table

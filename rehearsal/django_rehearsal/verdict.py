@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from .drift import Difference, differences
 from .policy import ALWAYS, Policy
 
-_UNIQUE = "23505"  # a made-up value that is there already says nothing of the schema
 # No such column, no such table, a value wanting in a column: the code and the schema don't belong together.
 _UNFIT = ("42703", "42P01", "23502")
+# A text too long or a number too large for its column.
+_NARROW = ("22001", "22003")
+# No such row, one that is there already, a check, an exclusion: that such a rule refuses a made-up value says nothing.
+_RULES = ("23503", "23505", "23514", "23P01")
 
 
 @dataclass
@@ -61,6 +64,16 @@ class Finding:
         """Say whether this alone stops a deploy."""
         return self.level == "stop" and not self.allowed
 
+    @property
+    def advice(self) -> str:
+        """Return the remedy's sentences."""
+        return self.remedy.partition("\n[")[0]
+
+    @property
+    def paste(self) -> str:
+        """Return the remedy's lines for migrations.toml, if any."""
+        return self.remedy.removeprefix(self.advice).lstrip()
+
 
 def judge(facts: Facts, policy: Policy) -> list[Finding]:
     """Return all that was found, in the order of the migrations, what is about none of them first."""
@@ -73,13 +86,16 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
                 "old-release",
                 "",
                 f"the release that serves can't be tried on a copy: {facts.unexercised}",
-                'Mend that, or say in migrations.toml that you go without: \n[findings]\nold-release = "warn"',
+                'Mend that, or say in migrations.toml that you go without:\n[findings]\nold-release = "warn"',
             )
         )
+    able = facts.baseline
     for one in facts.migrations:
         found += [*_lost(one), *_cost(one, policy), *_outside(one)]
-        if facts.baseline and one.get("exercise"):
-            found += _old_release(one["migration"], facts.baseline, one["exercise"])
+        if able and one.get("exercise"):
+            # What an earlier one has broken is that one's, and its override covers what follows.
+            found += _old_release(one["migration"], able, one["exercise"])
+            able = one["exercise"]
     found += [*_new_release(facts), *_disk(facts)]
     return [_ruled(one, policy) for one in found]
 
@@ -167,7 +183,7 @@ def _drift(facts: Facts, policy: Policy) -> Iterator[Finding]:
             "",
             "whether the database is what its migrations make can't be told, because they fail on an empty one: "
             f"{facts.unplayable}",
-            "Mend the migration so that it passes without rows (tests need that too), or write that you accept this: "
+            "Mend the migration so that it passes without rows (tests need that too), or write that you accept this:"
             + _adoption("replay", ""),
         )
     for one in surprises(facts):
@@ -195,7 +211,7 @@ def _cleared(facts: Facts) -> set[str]:
 
 
 def _adopt(one: Difference) -> str:
-    return f"Or adopt it, in migrations.toml: {_adoption(one.object, one.found)}"
+    return f"Or adopt it, in migrations.toml:{_adoption(one.object, one.found)}"
 
 
 def _adoption(name: str, definition: str) -> str:
@@ -263,9 +279,15 @@ def describe_change(change: dict) -> str:
     }[change["kind"]]
 
 
+def describe_reversal(reversal: dict) -> str:
+    """Return in words what taking a migration back does."""
+    word = reversal["class"]
+    return word if word == "irreversible" else f"reversal {word}"
+
+
 def _override(migration: str, kind: str) -> str:
     return (
-        "If that is meant, say so in migrations.toml: \n[[override]]\n"
+        "If that is meant, say so in migrations.toml:\n[[override]]\n"
         f'migration = "{migration}"\nfindings = ["{kind}"]\nreason = "..."'
     )
 
@@ -274,16 +296,17 @@ def _cost(one: dict, policy: Policy) -> Iterator[Finding]:
     """Yield whom a migration keeps waiting."""
     name = one["migration"]
     rewritten = {table["table"] for table in one.get("rewritten", ())}
+    long: dict[str, list[dict]] = {}
     for lock in one["locks"]:
         large = lock["bytes"] >= policy.table_mb * 1e6
-        if not lock["blocks"] or not large or lock["seconds"] <= policy.lock_seconds:
-            continue
-        kind = "rewrite" if lock["table"] in rewritten else "lock"
-        what = "rewrites the table and " if kind == "rewrite" else ""
+        if lock["blocks"] and large and lock["seconds"] > policy.lock_seconds:
+            long.setdefault(lock["table"], []).append(lock)
+    for table, locks in long.items():
+        kind = "rewrite" if table in rewritten else "lock"
         yield _finding(
             kind,
             name,
-            f"it {what}keeps {lock['blocks']} from {lock['table']} ({size(lock['bytes'])}) for {lock['seconds']:.1f} s",
+            f"it {kind}s {table} ({size(locks[0]['bytes'])}): {_waits(locks)}",
             f"Do it in steps that lock briefly (see docs/migrations.md). {_override(name, kind)}",
         )
     if one["seconds"] > policy.migration_seconds:
@@ -295,9 +318,21 @@ def _cost(one: dict, policy: Policy) -> Iterator[Finding]:
         )
 
 
+def _waits(locks: list[dict]) -> str:
+    """Return in words who waits for how long; who can't read can't write either."""
+    told, longest = [], 0.0
+    for blocks in ("reads and writes", "writes"):
+        seconds = max((one["seconds"] for one in locks if one["blocks"] == blocks), default=0.0)
+        if seconds > longest:
+            told.append(f"{blocks} wait {seconds:.1f} s")
+            longest = seconds
+    return ", ".join(told)
+
+
 def _outside(one: dict) -> Iterator[Finding]:
     """Yield what a migration does that no rehearsal can try and nobody can take back."""
-    done = [f"sends {one['mails']} mails"] if one["mails"] else []
+    mails = one["mails"]
+    done = [f"sends {mails} mail{'s' if mails > 1 else ''}"] if mails else []
     done += [f"calls {', '.join(one['calls'])}"] if one["calls"] else []
     if done:
         yield _finding(
@@ -315,8 +350,11 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
         for action, why in tried.items():
             now = after["models"].get(model, {}).get(action, "")
             # What a made-up row could not do before says nothing, until the table itself is what refuses it.
-            worse = not why or (now.startswith(_UNFIT) and not why.startswith(_UNFIT))
-            if now and worse and not now.startswith(_UNIQUE):
+            refused = (*_UNFIT, *_NARROW)
+            worse = not why or (now.startswith(refused) and not why.startswith(refused))
+            # Only an update writes what was there.
+            made_up = action != "update" and now.startswith(_RULES)
+            if now and worse and not made_up:
                 unusable.append((model, action, now))
     if after["checks"] and not before["checks"]:
         broken.append(f"manage.py check says: {after['checks']}")
@@ -427,7 +465,7 @@ def _costs(one: dict | None) -> str:
     written = sum(table["written"] for table in one["tables"])
     if written:
         parts.append(f"{written} rows written")
-    return f": {', '.join([*parts, one['reversal']['class']])}"
+    return f": {', '.join([*parts, describe_reversal(one['reversal'])])}"
 
 
 def _lines(one: Finding) -> list[str]:

@@ -79,7 +79,8 @@ def test_a_column_that_may_be_empty_breaks_nothing(shop, serving):
 def test_a_required_column_with_a_default_of_djangos_breaks_inserts(shop, serving):
     shop.migration("0002_size", ADD.format("default=1"))
     (why,) = broken(shop, serving)
-    assert "insert, bare insert of shop.Item: 23502" in why and why.count("size") == 1
+    assert "insert, bare insert, full insert of shop.Item: 23502" in why
+    assert why.count("size") == 1
 
 
 def test_a_required_column_with_a_default_of_the_databases_breaks_nothing(shop, serving):
@@ -93,7 +94,7 @@ def test_a_removed_column_breaks_all_that_names_it(shop, serving):
     serving.env["TEST_URLS"] = "urls"
     (why,) = broken(shop, serving, {"path": "/items"})
     assert "read of shop.Item: 42703" in why
-    assert "insert, bare insert, update of shop.Item: 42703" in why
+    assert "insert, bare insert, full insert, update of shop.Item: 42703" in why
     assert "GET /items answers 500 in place of 200" in why
 
 
@@ -108,9 +109,29 @@ def test_a_narrower_column_breaks_longer_values(shop, serving):
         "0002_narrow",
         "migrations.AlterField('item', 'note', models.CharField(max_length=9, null=True))",
     )
+    # Every value that is there fits, but the release lets visitors write longer ones.
     shop.as_app("UPDATE shop_item SET note = left(note, 9)")
-    # Every value that is there fits; made-up ones of the old release would not always: that is no finding.
+    assert "full insert of shop.Item: 22001" in broken(shop, serving)[0]
+
+
+def test_a_smaller_number_breaks_larger_values(shop, serving):
+    shop.migration(
+        "0002_small",
+        "migrations.AlterField('item', 'price', models.SmallIntegerField(default=0))",
+    )
+    assert "full insert of shop.Item: 22003" in broken(shop, serving)[0]
+
+
+def test_a_rule_about_values_that_every_row_keeps_is_no_finding_of_made_up_rows(shop, serving):
+    check = "models.CheckConstraint(condition=models.Q(price__lt=40, name__startswith='item'), name='told')"
+    shop.migration("0002_check", f"migrations.AddConstraint('item', {check})")
     assert broken(shop, serving) == []
+
+
+def test_a_rule_about_values_that_a_row_breaks_is_one(shop, serving):
+    check = "models.CheckConstraint(condition=models.Q(price__gt=40), name='dear')"
+    shop.migration("0002_check", f"postgres.AddConstraintNotValid('item', {check})")
+    assert "update of shop.Item: 23514" in broken(shop, serving)[0]
 
 
 def test_a_new_uniqueness_is_no_finding_of_made_up_rows(shop, serving):
@@ -126,7 +147,7 @@ def test_a_table_that_is_gone_breaks_its_model(shop, serving):
         "0002_drop", "migrations.RemoveField('item', 'kind')", "migrations.DeleteModel('Kind')"
     )
     (why,) = broken(shop, serving)
-    assert "read, insert, bare insert, update of shop.Kind: 42P01" in why
+    assert "read, insert, bare insert, full insert, update of shop.Kind: 42P01" in why
 
 
 def test_a_column_that_must_have_a_value_now_breaks_inserts_that_leave_it_empty(shop, serving):
@@ -142,7 +163,7 @@ def test_a_made_up_row_that_could_not_be_inserted_before_hides_nothing(shop, ser
     assert exercise(serving)["models"]["shop.Item"]["insert"].startswith("23505")
     shop.migration("0002_size", ADD.format("default=1"))
     (why,) = broken(shop, serving)
-    assert "on after it: insert, bare insert of shop.Item: 23502" in why
+    assert "on after it: insert, bare insert, full insert of shop.Item: 23502" in why
 
 
 def test_rows_that_can_not_be_read_are_not_written(shop, serving):

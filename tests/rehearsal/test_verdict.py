@@ -129,6 +129,24 @@ def test_it_goes(change):
     assert stops(facts(**change)) == []
 
 
+def test_who_waits_for_a_table_is_told_once():
+    shared = LOCK | {"mode": "ShareLock", "blocks": "writes"}
+    (found,) = verdict.judge(facts(locks=[LOCK, shared]), STRICT)
+    assert found.text == "it locks shop_item (900.0 MB): reads and writes wait 4.0 s"
+    (found,) = verdict.judge(facts(locks=[LOCK, shared | {"seconds": 9.0}]), STRICT)
+    assert found.text.endswith(": reads and writes wait 4.0 s, writes wait 9.0 s")
+
+
+def test_what_one_migration_breaks_is_no_finding_of_the_next():
+    able = {"checks": "", "requests": {}, "models": {"shop.Item": {"insert": ""}}}
+    unable = able | {"models": {"shop.Item": {"insert": "23502 no"}}}
+    known = facts(exercise=unable)
+    known.baseline = able
+    known.migrations.append(MIGRATION | {"migration": "shop.0003_y", "exercise": unable})
+    (found,) = verdict.judge(known, STRICT)
+    assert (found.kind, found.migration) == ("old-release", "shop.0002_x")
+
+
 def test_a_release_that_does_not_fit_its_own_schema_stops():
     tried = {"read": "", "insert": '23502 null value in column "gone"', "update": "23514 no"}
     known = facts()

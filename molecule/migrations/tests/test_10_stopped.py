@@ -160,9 +160,9 @@ def test_what_only_many_rows_show(first):
         f"STOP  stock.{empties}",
         "stop data-loss: 250 values of stock_item.note become empty",
         f"STOP  stock.{wide}",
-        "stop rewrite: it rewrites the table and keeps reads and writes",
+        "stop rewrite: it rewrites stock_item",
         f"STOP  stock.{mail}",
-        f"stop outside: it sends 1 mails and calls 192.0.2.1:80, {live}:5432",
+        f"stop outside: it sends 1 mail and calls 192.0.2.1:80, {live}:5432",
         f"STOP  stock.{slow}",
         "stop slow: it takes",
     )

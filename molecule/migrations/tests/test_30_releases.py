@@ -25,7 +25,7 @@ def test_a_column_that_the_serving_release_uses(first):
     first.stops(
         "stop old-release",
         "read of stock.Item: 42703",
-        "insert, bare insert, update of stock.Item: 42703",
+        "insert, bare insert, full insert, update of stock.Item: 42703",
         "GET /stock/ answers 500",
     )
     first.remove(name)
