@@ -22,6 +22,7 @@ from django.db import Error
 from . import (
     catalog,
     exercise,
+    failures,
     health,
     history,
     live,
@@ -73,7 +74,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     except (Error, ImproperlyConfigured, ImportError, OSError) as error:
-        print(f"{type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(failures.words(error), file=sys.stderr)
         return 2
     except Exception:  # noqa: BLE001 - the project's code may raise anything, and Python's own status means another thing
         traceback.print_exc()

@@ -33,6 +33,7 @@ SELECT 'table', c.oid::regclass::text,
                  CASE WHEN c.relispartition
                       THEN 'part ' || pg_get_expr(c.relpartbound, c.oid) END,
                  CASE WHEN c.relrowsecurity THEN 'with row security' END,
+                 CASE WHEN c.relforcerowsecurity THEN 'forced on its owner' END,
                  'commented ' || quote_literal(obj_description(c.oid, 'pg_class')))
 FROM relations c WHERE c.relkind IN ('r', 'p', 'f')
 UNION ALL
@@ -74,6 +75,9 @@ UNION ALL
 SELECT 'trigger', c.oid::regclass || '.' || quote_ident(t.tgname),
        pg_get_triggerdef(t.oid) || CASE t.tgenabled WHEN 'D' THEN ' (disabled)' ELSE '' END
 FROM relations c JOIN pg_trigger t ON t.tgrelid = c.oid WHERE NOT t.tgisinternal
+UNION ALL
+SELECT 'rule', c.oid::regclass || '.' || quote_ident(r.rulename), pg_get_ruledef(r.oid)
+FROM relations c JOIN pg_rewrite r ON r.ev_class = c.oid WHERE r.rulename <> '_RETURN'
 UNION ALL
 SELECT 'policy', c.oid::regclass || '.' || quote_ident(p.polname),
        concat_ws(' ', p.polcmd, p.polpermissive, p.polroles::regrole[], pg_get_expr(p.polqual, p.polrelid),

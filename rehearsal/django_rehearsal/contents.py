@@ -8,7 +8,7 @@ leaves the figure as it was. An empty text counts as no value, as NULL does. Wha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -18,26 +18,32 @@ _TABLES = """
 SELECT c.oid::regclass::text, array_agg(quote_ident(a.attname)::text ORDER BY a.attname),
        array_agg(CASE a.atttypid WHEN 'numeric'::regtype THEN format('trim_scale(%I)::text', a.attname)
                  ELSE format('%I::text', a.attname) END ORDER BY a.attname),
-       array_agg(t.typcategory = 'S' ORDER BY a.attname)
+       array_agg(t.typcategory = 'S' ORDER BY a.attname),
+       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
      JOIN pg_type t ON t.oid = a.atttypid
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND has_table_privilege(c.oid, 'SELECT')
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                   AND d.objid = c.oid AND d.deptype = 'e')
 GROUP BY c.oid
 """
 # Django's own record of migrations changes with each of them.
 _RECORD = "django_migrations"
+_AT_ONCE = 500  # columns: PostgreSQL answers with 1664 figures at most
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds: the number of values neither NULL nor empty, and the sum of all values' hashes."""
+    """What a column holds: the number of values neither NULL nor empty, and the sum of all values' hashes.
+
+    Its type says nothing about whether two columns hold the same.
+    """
 
     filled: int
     hash: str
+    type: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,20 @@ class Table:
 
 
 Contents = dict[str, Table]
+# Of each column the SQL of its figures (values that are filled, sum of hashes), and its type.
+_Columns = dict[str, tuple[str, str]]
 
 
-def _tables(connection: BaseDatabaseWrapper) -> dict[str, dict[str, str]]:
-    """Return the columns of each table, each with the SQL of its figures: values that are filled, sum of hashes."""
+def _tables(connection: BaseDatabaseWrapper) -> dict[str, _Columns]:
+    """Return the columns of each table."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
         return {
-            table: dict(zip(columns, map(_figures, columns, texts, mays), strict=True))
-            for table, columns, texts, mays in cursor.fetchall()
+            table: {
+                column: (_figures(column, text, may_be_empty), type_)
+                for column, text, may_be_empty, type_ in zip(*told, strict=True)
+            }
+            for table, *told in cursor.fetchall()
             if table != _RECORD
         }
 
@@ -79,13 +90,18 @@ def read(connection: BaseDatabaseWrapper, only: Iterable[str] | None = None) -> 
     return {table: _read(connection, table, columns) for table, columns in chosen.items()}
 
 
-def _read(connection: BaseDatabaseWrapper, table: str, columns: dict[str, str]) -> Table:
-    """Read a table once, all its columns together."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*), {', '.join(columns.values())} FROM ONLY {table}")
-        rows, *found = cursor.fetchone()
-    values = dict(zip(columns, zip(found[::2], found[1::2], strict=True), strict=True))
-    return Table(rows, {name: Column(*pair) for name, pair in values.items()})
+def _read(connection: BaseDatabaseWrapper, table: str, columns: _Columns) -> Table:
+    """Read a table once, all its columns together, if there are not very many."""
+    rows, found, named = 0, {}, list(columns.items())
+    for first in range(0, len(named), _AT_ONCE):
+        some = named[first : first + _AT_ONCE]
+        figures = ", ".join(sql for _, (sql, _) in some)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT count(*), {figures} FROM ONLY {table}")
+            rows, *told = cursor.fetchone()
+        for (name, (_, type_)), *figures in zip(some, told[::2], told[1::2], strict=True):
+            found[name] = Column(*figures, type_)
+    return Table(rows, found)
 
 
 @dataclass(frozen=True)
@@ -93,8 +109,8 @@ class Change:
     """A difference between what a table or a column held before and after.
 
     `kind` is `rows` (some were deleted), `emptied` (fewer values in a column), `gone` (a column or table with
-    values is no longer there), `filled` (where there was none is now a value, the same for all) or `changed` (other
-    values, none missing). `count` is the number of rows or values; of changed ones that of the column's values.
+    values is no longer there), `filled` (where there was none is now a value, the same for all), `changed` (other
+    values, none missing) or `converted` (the same, as the column's type is another). `count` is the number of rows or values; of changed and converted ones that of the column's values.
     """
 
     kind: str
@@ -132,7 +148,8 @@ def _renamed(old: Table, arrived: Contents) -> Table | None:
 
 def _columns(table: str, old: Table, new: Table, deleted: int) -> list[Change]:
     """Return what is not as it was in one table's columns."""
-    lost = max(deleted, old.rows - new.rows)
+    # What came and went in between is no loss.
+    lost = max(deleted, old.rows - new.rows) if new != old else 0
     found = [Change("rows", table, lost)] if lost else []
     arrived = [column for name, column in new.columns.items() if name not in old.columns]
     for name, column in sorted(old.columns.items()):
@@ -143,11 +160,13 @@ def _columns(table: str, old: Table, new: Table, deleted: int) -> list[Change]:
                 found.append(Change("gone", where, column.filled))
         elif there != column and new.rows == old.rows:
             missing = column.filled - there.filled
-            kind = (
-                "emptied" if missing > 0 else "filled" if _only_filled(column, there) else "changed"
-            )
-            count = there.filled if kind == "changed" else abs(missing)
-            found.append(Change(kind, where, count))
+            if missing > 0:
+                found.append(Change("emptied", where, missing))
+            elif _only_filled(column, there):
+                found.append(Change("filled", where, -missing))
+            else:
+                kind = "changed" if there.type == column.type else "converted"
+                found.append(Change(kind, where, there.filled))
         elif there.filled < column.filled - lost:
             found.append(Change("emptied", where, column.filled - there.filled))
     return found

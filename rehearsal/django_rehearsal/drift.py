@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .catalog import Catalog
 
 # Kinds of objects that hang on a table, and go and come with it.
-_PARTS = ("column", "constraint", "index", "trigger", "policy")
+_PARTS = ("column", "constraint", "index", "trigger", "policy", "rule")
 # Objects that no migration of Django's makes unless it is told to: somebody else's, and no harm by themselves.
 _FOREIGN = (
     "table",
@@ -21,7 +21,8 @@ _FOREIGN = (
     "schema",
 )
 _NAME = re.compile(r'(?P<table>.+)\.(?P<own>"(?:[^"]|"")*"|[^."]+)')
-_INDEX_OF = re.compile(r" ON (?:ONLY )?(\S+) USING ")
+_PART = r'(?:"(?:[^"]|"")*"|[^\s."]+)'
+_INDEX_OF = re.compile(rf" ON (?:ONLY )?(?P<schema>{_PART}\.)?(?P<table>{_PART}) USING ")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def differences(expected: Catalog, found: Catalog) -> list[Difference]:
         old, new = expected.get(key), found.get(key)
         if old == new:
             continue
-        table = _table_of(key, (new or old or ""))
-        if table and f"table {table}" in expected.keys() ^ found.keys():
+        tables = {f"table {name}" for name in _tables_of(key, (new or old or ""))}
+        if tables & (expected.keys() ^ found.keys()):
             continue
         kind = "missing" if new is None else "surplus" if old is None else "different"
         foreign = kind == "surplus" and key.startswith(_FOREIGN)
@@ -66,16 +67,17 @@ def differences(expected: Catalog, found: Catalog) -> list[Difference]:
     return told
 
 
-def _table_of(key: str, definition: str) -> str:
-    """Return the table that an object is a part of, empty if of none."""
+def _tables_of(key: str, definition: str) -> list[str]:
+    """Return the names that the table which an object is a part of can have here; none if it is part of none."""
     kind, name = _split(key)
     if kind == "index":
+        # Its definition always names the schema, and a table's name only one that is not searched first.
         of = _INDEX_OF.search(definition)
-        return of[1].removeprefix("public.") if of else ""
+        return [of["table"], f"{of['schema']}{of['table']}"] if of else []
     if kind == "sequence":
         owner = re.search(r"owned by (.+)$", definition)
-        return _NAME.fullmatch(owner[1])["table"] if owner else ""
-    return _NAME.fullmatch(name)["table"] if kind in _PARTS else ""
+        return [_NAME.fullmatch(owner[1])["table"]] if owner else []
+    return [_NAME.fullmatch(name)["table"]] if kind in _PARTS else []
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -93,13 +95,13 @@ def _repair(key: str, old: str | None, new: str | None) -> str:
         gone = f"DROP INDEX CONCURRENTLY {name};" if new is not None else ""
         made = f"{old.replace(' INDEX ', ' INDEX CONCURRENTLY ', 1)};" if old else ""
         return " ".join(filter(None, (gone, made)))
-    if kind not in ("column", "constraint", "trigger"):
+    if kind not in ("column", "constraint", "trigger", "rule"):
         return ""
     parts = _NAME.fullmatch(name)
     table, own = parts["table"], parts["own"]
-    if kind == "trigger":
-        gone = f"DROP TRIGGER {own} ON {table};" if new is not None else ""
-        return " ".join(filter(None, (gone, f"{old};" if old else "")))
+    if kind in ("trigger", "rule"):
+        gone = f"DROP {kind.upper()} {own} ON {table};" if new is not None else ""
+        return " ".join(filter(None, (gone, f"{old.rstrip(';')};" if old else "")))
     if kind == "constraint":
         gone = f"ALTER TABLE {table} DROP CONSTRAINT {own};" if new is not None else ""
         made = f"ALTER TABLE {table} ADD CONSTRAINT {own} {old};" if old else ""

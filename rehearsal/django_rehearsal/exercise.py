@@ -23,7 +23,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.core.wsgi import get_wsgi_application
-from django.db import DEFAULT_DB_ALIAS, connections, models, router, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, router, transaction
 from django.test import Client
 
 from . import failures
@@ -96,7 +96,7 @@ def _model(model: type[models.Model]) -> dict[str, str]:
         row = found[0] if found else None
         done["insert"] = _tried(lambda: _insert(model, lambda one: _value(one, row)))
         # The rows that are there may all be filled where the code leaves a column empty.
-        done["bare insert"] = _tried(lambda: _insert(model, lambda one: _value(one, None)))
+        done["bare insert"] = _tried(lambda: _insert(model, lambda one: _bare(one, row)))
         # And all shorter than what the code lets visitors write.
         done["full insert"] = _tried(lambda: _insert(model, lambda one: _widest(one, row)))
         done["update"] = _tried(lambda: _update(model, row))
@@ -120,7 +120,9 @@ def _insert(model: type[models.Model], value: Callable[[models.Field], object]) 
     for one in fields:
         setattr(new, one.attname, value(one))
     # Without signals: they are the application's deeds, and this is about its tables.
-    _rows(model)._insert([new], fields=fields, using=DEFAULT_DB_ALIAS, raw=True)
+    told = {"returning_fields": _columns(model)[:1], "using": DEFAULT_DB_ALIAS, "raw": True}
+    if None in _rows(model)._insert([new], fields=fields, **told):
+        raise DatabaseError("the row was taken, and the database has not kept it")
 
 
 def _update(model: type[models.Model], row: models.Model | None) -> None:
@@ -134,22 +136,30 @@ def _update(model: type[models.Model], row: models.Model | None) -> None:
         # Without a row PostgreSQL is asked all the same, for none().update() would not ask it.
         none = {"where": ["false"]}
         chosen = _rows(model).filter(pk=row.pk) if row else _rows(model).extra(**none)
-        chosen.update(**values)
+        if chosen.update(**values) == 0 and row:
+            raise DatabaseError("the change was taken, and the database has not kept it")
 
 
 def _value(one: models.Field, like: models.Model | None) -> object:
-    """Return a value for a new row's column."""
-    if like is not None and not _is_unique(one):
-        return getattr(like, one.attname)
-    target = one
-    while target.is_relation:
-        target = target.target_field
+    """Return a value for a new row's column: that of a row which is there, if there can be two of it."""
+    if like is None or _is_unique(one):
+        return _bare(one, None)
+    return getattr(like, one.attname)
+
+
+def _bare(one: models.Field, like: models.Model | None) -> object:
+    """Return the least that a new row's column may have; what must be there and can't be empty is taken from a row."""
     if one.has_default() and not _is_unique(one):
         return one.get_default()
     if one.null and not one.primary_key:
         return None
+    if like is not None and not _is_unique(one):
+        return getattr(like, one.attname)
     if one.choices and not _is_unique(one):
         return one.flatchoices[0][0]
+    target = one
+    while target.is_relation:
+        target = target.target_field
     return _made_up(target)
 
 
@@ -172,16 +182,18 @@ def _is_unique(one: models.Field) -> bool:
     options = one.model._meta
     together = [set(names) for names in options.unique_together]
     together += [set(rule.fields) for rule in options.constraints if hasattr(rule, "fields")]
+    together.append({part.name for part in getattr(options, "pk_fields", ())})
     return one.unique or any(one.name in names for names in together)
 
 
 def _made_up(one: models.Field) -> object:
-    """Return a value of a field's kind that is hardly there yet."""
+    """Return a value of a field's kind that is hardly there yet, the same each time: chance would look like a change."""
     now = datetime.datetime.now(datetime.UTC)
     kind = one.get_internal_type()
-    number = random.randrange(10**6, 2 * 10**9)
+    chance = random.Random(f"{one.model._meta.label}.{one.name}")
+    number = chance.randrange(10**6, 2 * 10**9)
     if kind.startswith(("Small", "PositiveSmall")):
-        number = random.randrange(32000)
+        number = chance.randrange(32000)
     simple: dict[str, object] = {
         "BooleanField": False,
         "DateField": now.date() - datetime.timedelta(days=number % 300000),
@@ -190,7 +202,7 @@ def _made_up(one: models.Field) -> object:
         "DurationField": datetime.timedelta(seconds=number),
         "DecimalField": 0,
         "FloatField": float(number),
-        "UUIDField": uuid.uuid4(),
+        "UUIDField": uuid.UUID(int=chance.getrandbits(128)),
         "JSONField": {},
         "BinaryField": b"",
         "GenericIPAddressField": str(ipaddress.IPv4Address(number)),
@@ -201,7 +213,7 @@ def _made_up(one: models.Field) -> object:
         return simple[kind]
     if kind.endswith(("IntegerField", "AutoField")):
         return number
-    text = f"rehearsal-{uuid.uuid4().hex}"
+    text = f"rehearsal-{chance.getrandbits(128):032x}"
     length = getattr(one, "max_length", None) or len(text)
     return text[-length:]
 

@@ -9,7 +9,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 _UNIQUE, _NOT_NULL = "23505", "23502"
+_NO_TRANSACTION, _NO_SAVEPOINT = "25P01", "3B001"
 _SHOWN = 5  # rows that serve as examples
+# A whole row may be somebody's address; that is nothing for a terminal or a report.
+_ROW = re.compile(r"(DETAIL: *)?[^.:]*failing row contains.*", re.IGNORECASE)
 
 
 def sqlstate(error: BaseException) -> str:
@@ -23,11 +26,10 @@ def words(error: BaseException) -> str:
     diagnosis = getattr(error.__cause__, "diag", None)
     if diagnosis is not None and diagnosis.message_primary:
         detail = diagnosis.message_detail or ""
-        # A whole row may be somebody's address; that is nothing for a terminal or a report.
-        detail = "" if detail.startswith("Failing row contains") else detail
+        detail = "" if _ROW.search(detail) else detail
         parts = (diagnosis.message_primary, detail, diagnosis.message_hint)
         return ". ".join(part.rstrip(".") for part in parts if part) + "."
-    said = " ".join(str(error).split())
+    said = _ROW.sub("", " ".join(str(error).split()))
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
@@ -37,11 +39,15 @@ def culprits(error: BaseException, connection: BaseDatabaseWrapper) -> list[str]
     Called once the failed transaction has been rolled back.
     """
     diagnosis = getattr(error.__cause__, "diag", None)
+    code = sqlstate(error)
+    if code in (_NO_TRANSACTION, _NO_SAVEPOINT):
+        return [
+            "a statement of its own ends its transaction (COMMIT or ROLLBACK): take that out, or give it atomic = False"
+        ]
     if diagnosis is None or not diagnosis.table_name:
         return []
     quote = connection.ops.quote_name
     table = f"{quote(diagnosis.schema_name)}.{quote(diagnosis.table_name)}"
-    code = sqlstate(error)
     key = re.search(r"Key \((.+?)\)=\(", diagnosis.message_detail or "")
     try:
         with connection.cursor() as cursor:

@@ -18,7 +18,7 @@ FROM pg_class s JOIN pg_sequence q ON q.seqrelid = s.oid
      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
           AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
      JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-WHERE q.seqincrement > 0 AND has_table_privilege(s.oid, 'SELECT')
+WHERE q.seqincrement > 0 AND has_schema_privilege(s.relnamespace, 'USAGE') AND has_table_privilege(s.oid, 'SELECT')
   AND has_table_privilege(d.refobjid, 'SELECT')
 ORDER BY 1, 2
 """
@@ -50,7 +50,7 @@ def examine(connection: BaseDatabaseWrapper) -> list[Ailment]:
             # One that was set to begin with a number has not given that yet.
             cursor.execute(f"SELECT last_value - (NOT is_called)::int FROM {sequence}")
             (last,) = cursor.fetchone()
-            found += _sequence(f"{table}.{column}", sequence, last, highest or 0, limit)
+            found += _sequence(table, column, sequence, last, highest or 0, limit)
         cursor.execute(_COLLATION)
         name, recorded, actual = cursor.fetchone()
     if recorded != actual and recorded is not None:
@@ -62,14 +62,16 @@ def examine(connection: BaseDatabaseWrapper) -> list[Ailment]:
     return found
 
 
-def _sequence(where: str, sequence: str, last: int, highest: int, limit: int) -> list[Ailment]:
+def _sequence(
+    table: str, column: str, sequence: str, last: int, highest: int, limit: int
+) -> list[Ailment]:
     """Return what is wrong with one sequence, given the last number it gave and the highest that is there."""
-    found = []
+    found, where = [], f"{table}.{column}"
     if last < highest:
         text = (
             f"{sequence} will give {last + 1} next, but {where} goes up to {highest}: inserts fail"
         )
-        repair = f"SELECT setval('{sequence}', {highest});"
+        repair = f"SELECT setval('{sequence}', (SELECT max({column}) FROM {table}));"
         found.append(Ailment("sequence", where, text, repair))
     if max(last, highest) > limit * _NEARLY:
         text = f"{where} has reached {max(last, highest)} of {limit} numbers"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from django.db import DatabaseError, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.migrations import Migration
@@ -20,6 +22,15 @@ from .trial import Stopped
 # Any number: whoever migrates this database holds a lock of it.
 _ADVISORY = 7_022_431_950
 _AGAIN = (failures.LOCK_NOT_AVAILABLE, failures.DEADLOCK)
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+# Waits for older transactions by design, and keeps nobody else waiting.
+_CONCURRENT = re.compile(
+    r"\s*(CREATE|DROP|REINDEX|REFRESH|ALTER)\b[^;]*\bCONCURRENTLY\b", re.IGNORECASE
+)
+# Waits for single rows at most, for which nobody queues but who wants the same, or for nothing at all.
+_HARMLESS = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK)\b", re.IGNORECASE
+)
 
 
 class Busy(Exception):
@@ -53,23 +64,31 @@ class Live:
         self._tell = tell
         self._limits = limits
         self._interrupted = interrupted
-        self._statement = 0.0
+        # How many seconds a lock and a statement may take in the migration that is at work.
+        self._lock = self._statement = 0.0
 
     def run(self) -> None:
         """Migrate; raises Busy where somebody else does, and Stopped at the first migration that fails."""
-        with self._connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_ADVISORY])
-            if not cursor.fetchone()[0]:
-                raise Busy
-        # A migration may close its connection: the limits hold for the next one too.
-        connection_created.connect(self._limit, weak=False)
-        executor.migrate(self._step)
+        # In a session of its own: that of the migrations is closed after each.
+        with closing(self._connection.copy()) as guard:
+            with guard.cursor() as cursor:
+                cursor.execute("SELECT pg_try_advisory_lock(%s)", [_ADVISORY])
+                if not cursor.fetchone()[0]:
+                    raise Busy
+            connection_created.connect(self._limit, weak=False)
+            executor.migrate(self._step)
 
     def _limit(self, connection: BaseDatabaseWrapper, **_: object) -> None:
         """Tell the server how long a lock and a statement may take."""
+        if connection.alias == DEFAULT_DB_ALIAS:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET statement_timeout = {round(self._statement * 1000)}")
+            self._set_lock(connection, self._lock)
+
+    def _set_lock(self, connection: BaseDatabaseWrapper, seconds: float) -> None:
+        """Tell the server how long a lock may take; 0 is for ever."""
         with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {round(self._limits.lock * 1000)}")
-            cursor.execute(f"SET statement_timeout = {round(self._statement * 1000)}")
+            cursor.execute(f"SET lock_timeout = {round(seconds * 1000)}")
 
     def _step(
         self,
@@ -80,12 +99,13 @@ class Live:
         name = name_of(migration)
         self._tell({"begin": name})
         # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
-        with self._connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        self._lock = self._statement = 0.0
+        self._limit(self._connection)
         dropped = leftovers.clear(
             migration, self._connection, interrupted=name == self._interrupted
         )
         self._statement = self._limits.statements.get(name, 0.0)
+        self._lock = self._limits.lock if migration.atomic else self._limits.patience
         self._limit(self._connection)
         begun, attempts = time.monotonic(), 0
         while True:
@@ -109,6 +129,8 @@ class Live:
                     )
                     raise Stopped from error
             time.sleep(self._pause(attempts))
+        # What it has set in its session is not the next one's.
+        self._connection.close()
         self._tell(
             {
                 "applied": name,
@@ -123,25 +145,36 @@ class Live:
         """Return how many seconds others have the table to themselves before the next attempt."""
         return min(0.5 * attempts, 3.0)
 
-    def _patiently(self):
+    @contextmanager
+    def _lock_for(self, seconds: float) -> Iterator[None]:
+        """Let a lock take so long for a while."""
+        self._set_lock(self._connection, seconds)
+        try:
+            yield
+        except DatabaseError:
+            # A transaction that fails takes back what was set in it, and nothing else can be said in it.
+            if not self._connection.in_atomic_block:
+                self._set_lock(self._connection, self._lock)
+            raise
+        self._set_lock(self._connection, self._lock)
+
+    @contextmanager
+    def _patiently(self) -> Iterator[None]:
         """Repeat a statement that did not get its lock, where a migration is no transaction as a whole."""
 
         def attempt(
             execute: Callable, sql: object, params: object, many: bool, context: dict
         ) -> object:
-            if "CONCURRENTLY" in str(sql).upper():
-                # Waits for older transactions by design, and keeps nobody else waiting.
-                with self._connection.cursor() as cursor:
-                    execute("SET lock_timeout = 0", None, False, {**context, "cursor": cursor})
-                try:
-                    return execute(sql, params, many, context)
-                finally:
-                    self._limit(self._connection)
+            text = _COMMENT.sub("", str(sql))
+            if _HARMLESS.match(text):
+                return execute(sql, params, many, context)
+            lock = 0.0 if _CONCURRENT.match(text) else self._limits.lock
             attempts, deadline = 0, time.monotonic() + self._limits.patience
             while True:
                 attempts += 1
                 try:
-                    return execute(sql, params, many, context)
+                    with self._lock_for(lock):
+                        return execute(sql, params, many, context)
                 except DatabaseError as error:
                     late = time.monotonic() + self._pause(attempts) > deadline
                     inside = self._connection.in_atomic_block
@@ -149,4 +182,5 @@ class Live:
                         raise
                 time.sleep(self._pause(attempts))
 
-        return self._connection.execute_wrapper(attempt)
+        with self._connection.execute_wrapper(attempt):
+            yield

@@ -46,16 +46,18 @@ class Held:
 class Sampler:
     """Looks every 50 ms at what a server process holds, and at whom it waits for; use it with `with`.
 
-    A lock that comes and goes between two looks is not seen, so `seconds` is true to a twentieth.
+    A lock that comes and goes between two looks is not seen, so `seconds` is true to a twentieth. Of one that was held
+    several times, it is the longest.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
-            (self._pid,) = cursor.fetchone()
+        connection.ensure_connection()
+        self._connection = connection
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._held: dict[tuple[int, str], Held] = {}
+        # Those of the last look, with when they were first seen without a break.
+        self._seen: dict[tuple[int, str], float] = {}
         self.blockers: list[str] = []
         self.problem = ""
 
@@ -81,8 +83,13 @@ class Sampler:
     def see_own(self, connection: BaseDatabaseWrapper) -> None:
         """Look once more, from the connection itself: at its transaction's end it has all its locks."""
         with connection.cursor() as cursor:
-            cursor.execute(_HELD, [self._pid])
+            cursor.execute(_HELD, [self._pid()])
             self._see(cursor.fetchall())
+
+    def _pid(self) -> int:
+        """Return the server process of the connection, which may have been opened anew."""
+        opened = self._connection.connection
+        return opened.info.backend_pid if opened else 0
 
     def _look(self) -> None:
         # A thread has a connection of its own in Django.
@@ -90,11 +97,12 @@ class Sampler:
         try:
             with connection.cursor() as cursor:
                 while not self._over.is_set():
-                    cursor.execute(_HELD, [self._pid])
+                    pid = self._pid()
+                    cursor.execute(_HELD, [pid])
                     self._see(cursor.fetchall())
-                    cursor.execute(_BLOCKERS, [self._pid])
-                    for pid, role, program, state, age in cursor.fetchall():
-                        self._blocked_by(pid, role, program, state, age)
+                    cursor.execute(_BLOCKERS, [pid])
+                    for blocker in cursor.fetchall():
+                        self._blocked_by(*blocker)
                     self._over.wait(INTERVAL)
         except Error as error:
             self.problem = " ".join(str(error).split())
@@ -103,11 +111,11 @@ class Sampler:
 
     def _see(self, rows: list[tuple[int, str]]) -> None:
         now = time.monotonic() - self._begun
-        for relation, mode in rows:
-            first = self._held.setdefault(
-                (relation, mode), Held(relation, mode, round(now, 3), 0.0)
-            )
-            first.seconds = round(now - first.since + INTERVAL, 3)
+        self._seen = {lock: self._seen.get(lock, now) for lock in rows}
+        for lock, since in self._seen.items():
+            seconds = round(now - since + INTERVAL, 3)
+            if lock not in self._held or seconds > self._held[lock].seconds:
+                self._held[lock] = Held(*lock, round(since, 3), seconds)
 
     def _blocked_by(
         self, pid: int, role: str, program: str, state: str | None, age: float | None

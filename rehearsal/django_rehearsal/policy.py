@@ -34,6 +34,7 @@ FINDINGS = {
 }
 # Of these nothing can be allowed: the migration would fail, or nobody knows what it would do.
 ALWAYS = ("failure", "history", "disk")
+_LIMITS = ("table_mb", "lock_seconds", "small_table_lock_seconds", "migration_seconds")
 # These are about the database or the release, so no migration can be allowed them.
 _OF_NONE = ("new-release", "drift", "sequence", "overflow", "collation")
 
@@ -64,13 +65,14 @@ class Adopted:
 class Policy:
     """What a project allows.
 
-    Locks and rewrites count on tables of at least `table_mb` (megabytes, with indexes), and once they last longer
-    than `lock_seconds`; a migration is slow beyond `migration_seconds`. `findings` says of each kind whether it
+    Locks and rewrites count once they last longer than `lock_seconds`, on tables smaller than `table_mb` (megabytes,
+    with indexes) than `small_table_lock_seconds`; a migration is slow beyond `migration_seconds`. `findings` says of each kind whether it
     is to `stop` a deploy or to `warn`.
     """
 
     table_mb: float = 50
     lock_seconds: float = 1
+    small_table_lock_seconds: float = 5
     migration_seconds: float = 30
     findings: dict[str, str] = field(default_factory=lambda: dict(FINDINGS))
     overrides: tuple[Override, ...] = ()
@@ -107,7 +109,7 @@ def parse(text: str) -> Policy:
     told = tomllib.loads(text)
     _only(told, ("limits", "findings", "override", "adopt"), FILE)
     limits = _table(told, "limits")
-    _only(limits, ("table_mb", "lock_seconds", "migration_seconds"), "[limits]")
+    _only(limits, _LIMITS, "[limits]")
     for name, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise Unusable(

@@ -46,10 +46,14 @@ def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrappe
 
 
 def lift_limits() -> None:
-    """Let statements and locks take their time, whatever the project says of that; call it before the first one."""
+    """Let statements take their time, whatever the project says of that; call it before the first one.
+
+    For a lock a migration waits only where it stands in its own way, in a second session: it would wait for ever.
+    """
 
     def lift(connection: BaseDatabaseWrapper, **_: object) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+        if connection.alias == DEFAULT_DB_ALIAS:
+            with connection.cursor() as cursor:
+                cursor.execute("SET statement_timeout = 0; SET lock_timeout = '1min'")
 
     connection_created.connect(lift, weak=False)

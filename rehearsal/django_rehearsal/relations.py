@@ -44,10 +44,16 @@ class Relation:
     columns: str
 
 
-def read(connection: BaseDatabaseWrapper) -> dict[int, Relation]:
-    """Return all tables by the server's number for each."""
+def flush(connection: BaseDatabaseWrapper) -> None:
+    """Let others see at once what this session has counted."""
     with connection.cursor() as cursor:
         cursor.execute(_FLUSH)
+
+
+def read(connection: BaseDatabaseWrapper) -> dict[int, Relation]:
+    """Return all tables by the server's number for each."""
+    flush(connection)
+    with connection.cursor() as cursor:
         cursor.execute(_RELATIONS)
         return {oid: Relation(*told) for oid, *told in cursor.fetchall()}
 

@@ -29,6 +29,9 @@ def replay(connection: BaseDatabaseWrapper, recorded: list[str]) -> catalog.Cata
     def note(action: str, migration: Migration | None = None, _fake: bool = False) -> None:
         nonlocal now
         now = name_of(migration) if action == "apply_start" and migration else now
+        if action == "apply_success":
+            # What it has set in its session is not the next one's.
+            connection.close()
 
     executor = MigrationExecutor(connection, note)
     wanted = set(recorded)

@@ -83,7 +83,8 @@ def _drawn(one: dict, begun: float, total: float) -> dict:
         ],
         "wal_words": verdict.size(one.get("wal", 0)),
         "back": verdict.describe_reversal(one["reversal"]) if "reversal" in one else "",
-        "changed": [verdict.describe_change(change) for change in one.get("changes", ())],
+        "changed": [verdict.describe_change(change) for change in one.get("changes", ())]
+        + [f"the {key} goes" for key in one.get("dropped", ())],
         "sizes": [
             table
             | {"before": verdict.size(table["bytes"][0]), "after": verdict.size(table["bytes"][1])}

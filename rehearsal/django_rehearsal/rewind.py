@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.exceptions import IrreversibleError
+from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 
+from . import failures
 from .history import name_of
 
 
@@ -18,7 +19,13 @@ def rewind(connection: BaseDatabaseWrapper, keep: list[str]) -> list[str]:
 
     Raises Irreversible where one of them can't be.
     """
-    executor = MigrationExecutor(connection)
+    now = ""
+
+    def note(action: str, migration: Migration | None = None, _fake: bool = False) -> None:
+        nonlocal now
+        now = name_of(migration) if action == "unapply_start" and migration else now
+
+    executor = MigrationExecutor(connection, note)
     applied, kept = executor.loader.applied_migrations or {}, set(keep)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
     surplus = [
@@ -28,6 +35,6 @@ def rewind(connection: BaseDatabaseWrapper, keep: list[str]) -> list[str]:
     ]
     try:
         executor.migrate([], plan=[(migration, True) for migration in reversed(surplus)])
-    except (IrreversibleError, NotImplementedError) as error:
-        raise Irreversible(str(error)) from error
+    except Exception as error:
+        raise Irreversible(f"{now}: {failures.words(error)}") from error
     return [name_of(migration) for migration in surplus]

@@ -13,7 +13,7 @@ from django.db.migrations import Migration
 from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.state import ProjectState
 
-from . import catalog, contents, executor, failures, leftovers, relations
+from . import catalog, contents, executor, failures, health, leftovers, relations
 from .history import name_of
 from .locks import BLOCKS, Held, Sampler
 from .outside import Outside
@@ -26,6 +26,8 @@ SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, pg_database_
 _WRITTEN = """
 SELECT relid::regclass::text FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
 """
+# What goes with a column or a table that it reads, without being named.
+_OTHERS = ("view ", "materialized view ")
 
 
 class Stopped(Exception):
@@ -48,6 +50,7 @@ class Trial:
         self._outside = Outside(connection.settings_dict["HOST"])
         self._schema = catalog.read(connection)
         self._held = contents.read(connection)
+        self._ailing = self._ailments()
 
     def run(self) -> catalog.Catalog:
         """Rehearse, and return the schema at the end; raises Stopped at the first migration that fails."""
@@ -79,7 +82,15 @@ class Trial:
             found["left"] = sorted(relations.differing(before, relations.read(self._connection)))
             self._tell(found)
             raise Stopped from error
+        # What it has set in its session (where names are looked for, in which time zone) is not the next one's.
+        relations.flush(self._connection)
+        self._connection.close()
         self._compare(migration, take_back, found, before)
+        ailing = self._ailments()
+        found["ailments"] = [
+            asdict(one) for place, one in ailing.items() if place not in self._ailing
+        ]
+        self._ailing = ailing
         found["invalid_indexes"] = sorted(
             set(relations.invalid_indexes(self._connection)).difference(invalid)
         )
@@ -117,6 +128,10 @@ class Trial:
         wal_now, size_now = self._gauges()
         found |= {"wal": wal_now - wal, "growth": size_now - size}
         return state
+
+    def _ailments(self) -> dict[tuple[str, str], health.Ailment]:
+        """Return what is wrong with the database now, by what and where."""
+        return {(one.kind, one.where): one for one in health.examine(self._connection)}
 
     def _gauges(self) -> tuple[int, int]:
         """Return the position of the log and the size of the database, in bytes."""
@@ -157,6 +172,9 @@ class Trial:
             for oid in before.keys() & after.keys()
         }
         found["changes"] = [asdict(change) for change in contents.compare(held, now, deleted)]
+        found["dropped"] = sorted(
+            key for key in self._schema.keys() - schema.keys() if key.startswith(_OTHERS)
+        )
         found["reversal"] = self._reversal(migration, take_back, held)
         self._schema = schema
         self._held = {
@@ -167,7 +185,7 @@ class Trial:
         self, migration: Migration, take_back: Callable[[], ProjectState], held: contents.Contents
     ) -> dict:
         """Return what taking a migration back would do: found out by doing it, which is then undone."""
-        fixed = [one.describe() for one in migration.operations if not one.reversible]
+        fixed = [one.describe() for one in executor.steps_of(migration) if not one.reversible]
         if fixed:
             return {"class": "irreversible", "why": "; ".join(fixed)}
         if not migration.atomic:

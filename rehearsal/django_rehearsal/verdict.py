@@ -155,8 +155,8 @@ def _history(facts: Facts) -> Iterator[Finding]:
             "ghost",
             name,
             f"{name} was applied to this database, and the release has no file for it",
-            "Deploy the code that has the file, or bring the file back. If the migration was given up: undo what it "
-            f"did by hand, then DELETE FROM django_migrations WHERE app = '{app}' AND name = '{own}'.",
+            "Deploy the code that has the file, or bring the file back. If it was squashed into one that is applied, or given up "
+            f"and its work undone by hand: DELETE FROM django_migrations WHERE app = '{app}' AND name = '{own}';",
         )
 
 
@@ -244,9 +244,16 @@ def _lost(one: dict) -> Iterator[Finding]:
         yield _finding("failure", name, text, "Mend the migration, or the rows that it fails at.")
         return
     for change in one["changes"]:
-        meant = change["kind"] == "filled" or (change["kind"] == "changed" and one["runs_code"])
+        kind = change["kind"]
+        meant = kind == "filled" or (kind == "changed" and one["runs_code"])
+        # Other words for the same, if they can be turned back.
+        meant = meant or (kind == "converted" and one["reversal"]["class"] == "lossless")
         if not meant:
             yield _finding("data-loss", name, describe_change(change), _override(name, "data-loss"))
+    if not one["runs_code"]:
+        for key in one["dropped"]:
+            text = f"the {key} goes with what it reads, and no migration names it"
+            yield _finding("data-loss", name, text, _override(name, "data-loss"))
     if one["reversal"]["class"] in ("irreversible", "failed"):
         yield _finding(
             "irreversible",
@@ -260,6 +267,13 @@ def _lost(one: dict) -> Iterator[Finding]:
             name,
             "it is no transaction and runs code of its own: cut off midway, it begins again from its start",
             "Make sure that it can run twice.",
+        )
+    for ailment in one["ailments"]:
+        yield _finding(
+            ailment["kind"],
+            name,
+            f"after it, {ailment['text']}",
+            f"Let it end with that put right: {ailment['repair']}",
         )
     for index in one["invalid_indexes"]:
         yield _finding(
@@ -276,6 +290,7 @@ def describe_change(change: dict) -> str:
         "emptied": f"{count} values of {where} become empty",
         "filled": f"{count} empty values of {where} are filled",
         "changed": f"values of {where} become others",
+        "converted": f"values of {where} become others with its new type",
     }[change["kind"]]
 
 
@@ -299,7 +314,8 @@ def _cost(one: dict, policy: Policy) -> Iterator[Finding]:
     long: dict[str, list[dict]] = {}
     for lock in one["locks"]:
         large = lock["bytes"] >= policy.table_mb * 1e6
-        if lock["blocks"] and large and lock["seconds"] > policy.lock_seconds:
+        limit = policy.lock_seconds if large else policy.small_table_lock_seconds
+        if lock["blocks"] and lock["seconds"] > limit:
             long.setdefault(lock["table"], []).append(lock)
     for table, locks in long.items():
         kind = "rewrite" if table in rewritten else "lock"
@@ -459,7 +475,9 @@ def _costs(one: dict | None) -> str:
     parts = [f"{one['seconds']:.2f} s"]
     held = [lock for lock in one["locks"] if lock["blocks"]]
     if held:
-        longest = max(held, key=lambda lock: lock["seconds"])
+        # Of those that last alike, the one that keeps most away.
+        everybody = "reads and writes"
+        longest = max(held, key=lambda one: (round(one["seconds"], 1), one["blocks"] == everybody))
         parts.append(f"{longest['blocks']} of {longest['table']} wait {longest['seconds']:.2f} s")
     parts += [f"rewrites {table['table']}" for table in one["rewritten"]]
     written = sum(table["written"] for table in one["tables"])

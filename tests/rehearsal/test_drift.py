@@ -6,6 +6,10 @@ import pytest
 from django_rehearsal.drift import differences
 
 CHANGES = {
+    "a rule of rewriting": (
+        "CREATE RULE away AS ON DELETE TO shop_kind DO INSTEAD NOTHING",
+        ["surplus rule shop_kind.away"],
+    ),
     "a hand-made index": (
         "CREATE INDEX by_hand ON shop_item (price)",
         ["surplus index by_hand"],
@@ -132,3 +136,10 @@ def test_a_migration_that_needs_rows_cannot_be_replayed(shop):
     answer = replay(shop, shop.look()["recorded"], code=1)
     assert answer["migration"] == "shop.0002_needs"
     assert "Item matching query does not exist" in answer["error"]
+
+
+def test_a_table_that_is_nobodys_is_left_alone_with_all_its_parts(shop):
+    shop.as_app('CREATE TABLE "of others" (n serial, CHECK (n > 0))')
+    shop.as_app('CREATE INDEX theirs ON "of others" (n)')
+    (found,) = drift(shop)
+    assert found.object == 'table "of others"' and found.foreign

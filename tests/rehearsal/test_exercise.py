@@ -142,6 +142,16 @@ def test_a_new_uniqueness_is_no_finding_of_made_up_rows(shop, serving):
     assert broken(shop, serving) == []
 
 
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
+def test_rows_that_the_database_no_longer_keeps_are_missed(shop, serving, event):
+    function = "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    trigger = f"CREATE TRIGGER t BEFORE {event} ON shop_item FOR EACH ROW EXECUTE FUNCTION gone()"
+    shop.migration("0002_trigger", f"migrations.RunSQL({f'{function}; {trigger}'!r}, '')")
+    (why,) = broken(shop, serving)
+    action = {"INSERT": "insert, bare insert, full insert", "UPDATE": "update"}[event]
+    assert f"{action} of shop.Item: " in why and "the database has not kept it" in why
+
+
 def test_a_table_that_is_gone_breaks_its_model(shop, serving):
     shop.migration(
         "0002_drop", "migrations.RemoveField('item', 'kind')", "migrations.DeleteModel('Kind')"

@@ -157,6 +157,64 @@ def test_statements_of_no_transaction_wait_each_for_its_lock(shop):
     assert shop.look()["invalid_indexes"] == []
 
 
+def test_batches_of_no_transaction_wait_for_a_row(shop):
+    code = """
+from django.db import transaction
+
+def forward(apps, editor):
+    items = apps.get_model('shop', 'Item').objects.order_by('pk')
+    for first in range(0, 1000, 500):
+        with transaction.atomic():
+            items.filter(pk__in=items[first:first + 500].values('pk')).update(note='seen')
+"""
+    run = "migrations.RunPython(forward, migrations.RunPython.noop)"
+    shop.migration("0002_batches", run, code=code, atomic=False)
+    idle = shop.idle("UPDATE shop_item SET price = price WHERE id = 700", 2)
+    assert apply(shop, lock=0.2, patience=20)[1]["applied"] == "shop.0002_batches"
+    idle.wait()
+    assert shop.sql("SELECT count(*) FROM shop_item WHERE note = 'seen'") == "1000"
+
+
+def test_a_word_in_a_comment_makes_nobody_wait(shop):
+    sql = "-- No need for CONCURRENTLY.\nALTER TABLE shop_item ADD COLUMN extra int"
+    shop.migration("0002_comment", f"migrations.RunSQL({sql!r}, '')", atomic=False)
+    idle = shop.idle("SELECT count(*) FROM shop_item", 3)
+    with begin(shop, lock=0.2, patience=20) as process:
+        while process.poll() is None:
+            shop.sql("SET lock_timeout = '1.5s'; SELECT count(*) FROM shop_item")
+    idle.wait()
+    assert process.returncode == 0
+
+
+def test_two_are_one_though_a_migration_closes_its_session(shop):
+    code = """
+import time
+
+def forward(apps, editor):
+    editor.connection.close()
+    time.sleep(3)
+"""
+    run = "migrations.RunPython(forward, migrations.RunPython.noop)"
+    shop.migration("0002_closes", run, code=code, atomic=False)
+    with begin(shop) as first:
+        assert json.loads(first.stdout.readline()) == {"begin": "shop.0002_closes"}
+        time.sleep(1)
+        assert apply(shop, code=75) == []
+        first.wait()
+    assert first.returncode == 0
+
+
+def test_what_a_migration_sets_in_its_session_is_not_the_next_ones(shop):
+    sql = "CREATE SCHEMA audit; SET search_path TO audit, public"
+    shop.migration("0002_path", f"migrations.RunSQL({sql!r}, '')")
+    shop.migration(
+        "0003_other",
+        "migrations.CreateModel('Other', [('id', models.BigAutoField(primary_key=True))])",
+    )
+    apply(shop)
+    assert "table shop_other" in shop.look()["catalog"]
+
+
 def test_an_interrupted_run_ends_in_the_same_schema(shop, filled):
     shop.migration("0002_size", ADD)
     shop.migration(

@@ -161,3 +161,9 @@ def test_tables_of_another_role_are_left_alone(shop):
     shop.migration("0002_size", ADDED)
     (found,), _ = shop.rehearse()
     assert found["migration"] == "shop.0002_size" and found["changes"] == []
+
+
+def test_a_schema_that_may_not_be_entered_is_left_alone(shop):
+    shop.sql("CREATE SCHEMA hidden; CREATE TABLE hidden.t (id serial)")
+    shop.sql("GRANT SELECT ON hidden.t, hidden.t_id_seq TO app")
+    assert shop.look()["ailments"] == []

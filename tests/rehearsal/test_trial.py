@@ -1,5 +1,7 @@
 """Migrations on a copy: what each costs, loses and locks, and whether it can be taken back."""
 
+import json
+
 import pytest
 
 ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
@@ -190,11 +192,11 @@ def test_a_lock_on_a_partitioned_table_is_one_on_all_of_it(shop):
 
 def test_limits_of_the_project_end_no_rehearsal(shop):
     shop.sql(
-        "ALTER ROLE app IN DATABASE current SET statement_timeout = '1ms'".replace(
+        "ALTER ROLE app IN DATABASE current SET statement_timeout = '50ms'".replace(
             "current", shop.env["TEST_DATABASE"]
         )
     )
-    shop.migration("0002_sleep", "migrations.RunSQL('SELECT pg_sleep(0.1)', '')")
+    shop.migration("0002_sleep", "migrations.RunSQL('SELECT pg_sleep(0.3)', '')")
     assert "error" not in only(shop)
 
 
@@ -322,6 +324,122 @@ def test_a_lock_is_measured_while_it_is_held(shop):
     shop.migration("0002_lock", f"migrations.RunSQL({sql!r}, '')")
     (lock,) = [one for one in only(shop)["locks"] if one["blocks"]]
     assert lock["table"] == "shop_item" and lock["seconds"] > 0.5
+
+
+def test_a_lock_that_comes_and_goes_is_as_long_as_its_longest_time(shop):
+    sql = ["LOCK TABLE shop_item; SELECT pg_sleep(0.3)", "SELECT pg_sleep(0.8)"]
+    steps = [f"migrations.RunSQL({one!r}, '')" for one in (sql[0], sql[1], sql[0])]
+    shop.migration("0002_locks", *steps, atomic=False)
+    (lock,) = [one for one in only(shop)["locks"] if one["blocks"]]
+    assert 0.2 < lock["seconds"] < 0.8
+
+
+def test_a_lock_is_seen_though_the_migration_opens_another_session(shop):
+    code = RUN.format("""
+    editor.connection.close()
+    editor.execute('LOCK TABLE shop_item; SELECT pg_sleep(0.6)')
+""")
+    shop.migration("0002_session", FORWARD, code=code, atomic=False)
+    (lock,) = [one for one in only(shop)["locks"] if one["blocks"]]
+    assert lock["seconds"] > 0.5
+
+
+def test_what_a_migration_sets_in_its_session_is_not_the_next_ones(shop):
+    sql = "CREATE SCHEMA audit; SET search_path TO audit, public; CREATE TABLE own (n int)"
+    shop.migration("0002_path", f"migrations.RunSQL({sql!r}, '')")
+    shop.migration("0003_zone", "migrations.RunSQL(\"SET TIME ZONE 'Asia/Tokyo'\", '')")
+    shop.migration(
+        "0004_other",
+        "migrations.CreateModel('Other', [('id', models.BigAutoField(primary_key=True))])",
+    )
+    _, catalog = shop.rehearse()
+    assert {"table audit.own", "table shop_other"} <= catalog.keys()
+
+
+def test_a_sequence_that_is_left_behind_is_told_with_its_mend(shop):
+    code = RUN.format("apps.get_model('shop', 'Sort').objects.create(id=7)")
+    sort = "migrations.CreateModel('Sort', [('id', models.BigAutoField(primary_key=True))])"
+    name = shop.migration("0002_sort", sort, FORWARD, code=code)
+    shop.migration("0003_size", ADD)
+    (found, after), _ = shop.rehearse()
+    (ailment,) = found["ailments"]
+    assert found["migration"] == name and ailment["kind"] == "sequence"
+    assert "shop_sort.id goes up to 7" in ailment["text"] and after["ailments"] == []
+    shop.as_app(ailment["repair"])
+    assert shop.look()["ailments"] == []
+
+
+def test_a_text_cut_off_by_its_new_type_is_no_doing_of_code_beside_it(shop):
+    note = "migrations.AlterField('item', 'note', models.CharField(max_length=6, null=True))"
+    shop.migration("0002_short", note, FORWARD, code=RUN.format("pass"))
+    found = only(shop)
+    assert changes(found) == ["converted shop_item.note 1000"]
+    assert found["reversal"]["class"] == "lossy"
+
+
+def test_a_date_that_becomes_a_moment_loses_nothing(shop):
+    shop.as_app("ALTER TABLE shop_item ADD COLUMN made date DEFAULT '2020-02-02'")
+    alter = "ALTER TABLE shop_item ALTER made TYPE {}"
+    words = [alter.format(kind) for kind in ("timestamp", "date")]
+    shop.migration("0002_moment", f"migrations.RunSQL({words[0]!r}, {words[1]!r})")
+    found = only(shop)
+    assert changes(found) == ["converted shop_item.made 1000"]
+    assert found["reversal"]["class"] == "lossless"
+
+
+def test_a_view_that_goes_with_a_column_is_told(shop):
+    shop.as_app("UPDATE shop_item SET note = NULL")
+    shop.as_app("CREATE VIEW report AS SELECT note FROM shop_item")
+    shop.migration("0002_drop", "migrations.RemoveField('item', 'note')")
+    assert only(shop)["dropped"] == ["view report"]
+
+
+def test_rows_that_come_and_go_in_one_migration_are_no_loss(shop):
+    code = RUN.format("Item.objects.filter(pk=Item.objects.create(name='x').pk).delete()")
+    shop.migration("0002_passing", FORWARD, code=code)
+    assert only(shop)["changes"] == []
+
+
+def test_a_migration_that_ends_its_own_transaction_is_told_why_it_fails(shop):
+    shop.migration("0002_commit", "migrations.RunSQL('BEGIN; SELECT 1; COMMIT;', '')")
+    (culprit,) = only(shop, code=1)["culprits"]
+    assert "COMMIT" in culprit and "atomic = False" in culprit
+
+
+def test_a_row_that_fails_is_shown_by_nobodys_words(shop):
+    code = RUN.format("""
+    from django.db import connection
+    try:
+        connection.cursor().execute("INSERT INTO shop_item (name) VALUES ('bob@example.org')")
+    except Exception as error:
+        raise RuntimeError(f'could not: {error}')
+""")
+    shop.migration("0002_told", FORWARD, code=code)
+    error = only(shop, code=1)["error"]
+    assert error.startswith("RuntimeError: could not: null value in column") and "bob" not in error
+
+
+def test_steps_that_have_no_way_back_are_told_though_they_can_not_be_tried(shop):
+    step = "migrations.SeparateDatabaseAndState([migrations.RunSQL('SELECT 1')])"
+    shop.migration("0002_apart", step, atomic=False)
+    assert only(shop)["reversal"]["class"] == "irreversible"
+
+
+def test_a_table_of_very_many_columns_is_read(shop):
+    columns = ", ".join(f"c{n} int" for n in range(900))
+    shop.as_app(f"CREATE TABLE wide ({columns}); INSERT INTO wide (c1, c899) VALUES (1, 2)")
+    shop.migration(
+        "0002_drop",
+        "migrations.RunSQL('ALTER TABLE wide DROP COLUMN c899', migrations.RunSQL.noop)",
+    )
+    assert changes(only(shop)) == ["gone wide.c899 1"]
+
+
+def test_a_reverse_that_fails_in_a_working_tree_is_named(shop):
+    name = shop.migration("0002_broken", FORWARD, code=BROKEN.format("pass"))
+    shop.manage("migrate", "--verbosity=0")
+    (answer,) = shop.ask("rewind", told=json.dumps(["shop.0001_initial"]), code=1)
+    assert answer["error"].startswith(f"{name}: ZeroDivisionError")
 
 
 def test_it_waits_before_each_migration_where_told_to(shop):

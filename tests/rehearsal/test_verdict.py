@@ -38,6 +38,8 @@ MIGRATION = {
     "rewritten": [],
     "tables": [],
     "changes": [],
+    "dropped": [],
+    "ailments": [],
     "invalid_indexes": [],
     "reversal": {"class": "lossless", "why": ""},
 }
@@ -96,6 +98,20 @@ STOPPING = {
         {"changes": [{"kind": "changed", "where": "a.b", "count": 3}]},
         "data-loss",
     ),
+    "shortened by a new type": (
+        {
+            "changes": [{"kind": "converted", "where": "a.b", "count": 3}],
+            "runs_code": True,
+            "reversal": {"class": "lossy", "why": "x"},
+        },
+        "data-loss",
+    ),
+    "a view that goes with a column": ({"dropped": ["view report"]}, "data-loss"),
+    "a sequence left behind": (
+        {"ailments": [{"kind": "sequence", "where": "x", "text": "y", "repair": "z"}]},
+        "sequence",
+    ),
+    "a very long lock of a small table": ({"locks": [LOCK | {"bytes": 9, "seconds": 6}]}, "lock"),
     "no way back": ({"reversal": {"class": "irreversible", "why": "x"}}, "irreversible"),
     "a way back that fails": ({"reversal": {"class": "failed", "why": "x"}}, "irreversible"),
     "a long lock": ({"locks": [LOCK]}, "lock"),
@@ -117,6 +133,8 @@ def test_it_stops(case):
     "change",
     [
         {"locks": [LOCK | {"bytes": 1000}]},
+        {"changes": [{"kind": "converted", "where": "a.b", "count": 3}]},
+        {"dropped": ["view report"], "runs_code": True},
         {"locks": [LOCK | {"seconds": 0.9}]},
         {"locks": [LOCK | {"blocks": ""}]},
         {"changes": [{"kind": "changed", "where": "a.b", "count": 3}], "runs_code": True},
