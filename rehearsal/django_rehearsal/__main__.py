@@ -185,7 +185,10 @@ def _lint(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
 
     connection = project.set_up(read_only=True)
     found = lint.lint(connection, asked.files, policy.read(Path.cwd()), asked.squawk)
-    say({"lines": [str(one) for one in found], "stop": any(one.stops for one in found)})
+    lines, stop = [str(one) for one in found], any(one.stops for one in found)
+    if stop:
+        lines.append(lint.REMEDY)
+    say({"lines": lines, "stop": stop})
     return 0
 
 

@@ -33,9 +33,11 @@ SELECT 'table', c.oid::regclass::text,
                  CASE WHEN c.relispartition
                       THEN 'part ' || pg_get_expr(c.relpartbound, c.oid) END,
                  CASE WHEN c.relrowsecurity THEN 'with row security' END,
-                 CASE WHEN c.relforcerowsecurity THEN 'forced on its owner' END,
-                 'commented ' || quote_literal(obj_description(c.oid, 'pg_class')))
+                 CASE WHEN c.relforcerowsecurity THEN 'forced on its owner' END)
 FROM relations c WHERE c.relkind IN ('r', 'p', 'f')
+UNION ALL
+SELECT 'comment', c.oid::regclass::text, quote_literal(obj_description(c.oid, 'pg_class'))
+FROM relations c WHERE c.relkind IN ('r', 'p', 'f') AND obj_description(c.oid, 'pg_class') IS NOT NULL
 UNION ALL
 SELECT 'column', c.oid::regclass || '.' || quote_ident(a.attname),
        concat_ws(' ', format_type(a.atttypid, a.atttypmod),

@@ -108,8 +108,8 @@ def _read(connection: BaseDatabaseWrapper, table: str, columns: _Columns) -> Tab
 class Change:
     """A difference between what a table or a column held before and after.
 
-    `kind` is `rows` (some were deleted), `emptied` (fewer values in a column), `gone` (a column or table with
-    values is no longer there), `filled` (where there was none is now a value, the same for all), `changed` (other
+    `kind` is `rows` (some were deleted), `emptied` (fewer values in a column), `gone` (a column with values is no longer
+    there), `table` (one with rows is not), `filled` (where there was none is now a value, the same for all), `changed` (other
     values, none missing) or `converted` (the same, as the column's type is another). `count` is the number of rows or values; of changed and converted ones that of the column's values.
     """
 
@@ -132,7 +132,7 @@ def compare(
         new = after.get(table) or _renamed(old, arrived)
         if new is None:
             if old.rows:
-                found.append(Change("gone", table, old.rows))
+                found.append(Change("table", table, old.rows))
         else:
             found += _columns(table, old, new, (deleted or {}).get(table, 0))
     return found

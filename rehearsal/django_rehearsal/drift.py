@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .catalog import Catalog
 
 # Kinds of objects that hang on a table, and go and come with it.
-_PARTS = ("column", "constraint", "index", "trigger", "policy", "rule")
+_PARTS = ("column", "constraint", "index", "trigger", "policy", "rule", "comment")
 # Objects that no migration of Django's makes unless it is told to: somebody else's, and no harm by themselves.
 _FOREIGN = (
     "table",
@@ -77,6 +77,8 @@ def _tables_of(key: str, definition: str) -> list[str]:
     if kind == "sequence":
         owner = re.search(r"owned by (.+)$", definition)
         return [_NAME.fullmatch(owner[1])["table"]] if owner else []
+    if kind == "comment":
+        return [name]
     return [_NAME.fullmatch(name)["table"]] if kind in _PARTS else []
 
 
@@ -95,6 +97,8 @@ def _repair(key: str, old: str | None, new: str | None) -> str:
         gone = f"DROP INDEX CONCURRENTLY {name};" if new is not None else ""
         made = f"{old.replace(' INDEX ', ' INDEX CONCURRENTLY ', 1)};" if old else ""
         return " ".join(filter(None, (gone, made)))
+    if kind == "comment":
+        return f"COMMENT ON TABLE {name} IS {old or 'NULL'};"
     if kind not in ("column", "constraint", "trigger", "rule"):
         return ""
     parts = _NAME.fullmatch(name)
@@ -105,6 +109,9 @@ def _repair(key: str, old: str | None, new: str | None) -> str:
     if kind == "constraint":
         gone = f"ALTER TABLE {table} DROP CONSTRAINT {own};" if new is not None else ""
         made = f"ALTER TABLE {table} ADD CONSTRAINT {own} {old};" if old else ""
+        if old and old.startswith(("CHECK", "FOREIGN KEY")) and not old.endswith(" NOT VALID"):
+            # In two steps nobody waits while the rows are read.
+            made = f"{made[:-1]} NOT VALID; ALTER TABLE {table} VALIDATE CONSTRAINT {own};"
         return " ".join(filter(None, (gone, made)))
     if old is None:
         return f"ALTER TABLE {table} DROP COLUMN {own};"

@@ -56,9 +56,11 @@ def steps_of(migration: Migration) -> Iterator[Operation]:
 
 def runs_code(migration: Migration) -> bool:
     """Return whether a migration does more than Django's own operations on the schema."""
+    return any(is_code(operation) for operation in steps_of(migration))
+
+
+def is_code(operation: Operation) -> bool:
+    """Return whether an operation is none of Django's own on the schema."""
     ours = ("django.db.migrations.operations.", "django.contrib.postgres.operations")
     kinds = (operations.RunPython, operations.RunSQL)
-    return any(
-        isinstance(one, kinds) or not type(one).__module__.startswith(ours)
-        for one in steps_of(migration)
-    )
+    return isinstance(operation, kinds) or not type(operation).__module__.startswith(ours)

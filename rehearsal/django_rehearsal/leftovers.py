@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations import Migration
+from django.db.migrations import Migration, RunSQL
+from django.db.migrations.operations.base import Operation
 
-from .executor import steps_of
+from .executor import is_code, steps_of
 
+_BUILD = re.compile(
+    r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    r'(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))',
+    re.IGNORECASE,
+)
 _FOUND = """
 SELECT i.indexrelid::regclass::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE c.relname = %s AND pg_table_is_visible(c.oid)
@@ -22,12 +31,39 @@ def clear(migration: Migration, connection: BaseDatabaseWrapper, *, interrupted:
     """
     dropped = []
     for operation in steps_of(migration):
-        if not isinstance(operation, AddIndexConcurrently):
-            continue
-        with connection.cursor() as cursor:
-            cursor.execute(_FOUND, [operation.index.name])
-            for name, valid in cursor.fetchall():
-                if interrupted or not valid:
-                    cursor.execute(f"DROP INDEX CONCURRENTLY {name}")
-                    dropped.append(name)
+        for built in _built(operation):
+            with connection.cursor() as cursor:
+                cursor.execute(_FOUND, [built])
+                for name, valid in cursor.fetchall():
+                    if interrupted or not valid:
+                        cursor.execute(f"DROP INDEX CONCURRENTLY {name}")
+                        dropped.append(name)
     return dropped
+
+
+def can_be_resumed(migration: Migration) -> bool:
+    """Return whether of all the code of its own that a migration runs, what is left unfinished can be cleared away."""
+    return all(
+        isinstance(operation, RunSQL)
+        and all(_BUILD.match(statement) for statement in _statements(operation))
+        for operation in steps_of(migration)
+        if is_code(operation)
+    )
+
+
+def _built(operation: Operation) -> Iterator[str]:
+    """Yield the names of the indexes that an operation builds concurrently."""
+    if isinstance(operation, AddIndexConcurrently):
+        yield operation.index.name
+    elif isinstance(operation, RunSQL):
+        for statement in _statements(operation):
+            for found in _BUILD.finditer(statement):
+                quoted, plain = found["quoted"], found["plain"]
+                yield quoted.replace('""', '"') if quoted else plain.lower()
+
+
+def _statements(operation: RunSQL) -> list[str]:
+    """Return an operation's statements, as many as it sends each on its own."""
+    if isinstance(operation.sql, str):
+        return [operation.sql.strip()]
+    return [(one if isinstance(one, str) else one[0]).strip() for one in operation.sql or ()]

@@ -18,7 +18,7 @@ from pathlib import Path
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations import Migration
+from django.db.migrations import Migration, RunPython
 from django.db.migrations.loader import MigrationLoader
 from django_migration_linter import MigrationLinter
 from django_migration_linter.sql_analyser import analyse_sql_statements
@@ -26,8 +26,10 @@ from django_migration_linter.sql_analyser import analyse_sql_statements
 from .history import name_of
 from .policy import Policy
 
-# What is a matter of taste, or is Django's own choice of a type; and the limits, which a deploy sets itself.
+# What is a matter of taste, is Django's own choice of a type, or comes before a column may go; and the limits, which a
+# deploy sets itself.
 _EXCLUDED = (
+    "ban-drop-not-null",
     "prefer-bigint-over-int",
     "prefer-bigint-over-smallint",
     "prefer-identity",
@@ -38,6 +40,10 @@ _EXCLUDED = (
     "require-statement-timeout",
 )
 _KIND = "lint"
+REMEDY = (
+    'Mend what stops, or allow it in migrations.toml: an override of the migration with findings = ["lint"] and the reason '
+    "(docs/migrations.md)."
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ def lint(
             continue
         found += _linted(connection, migration, sql)
         found += _squawked(connection, migration, sql, squawk)
-    return [_ruled(one, policy) for one in found]
+    # Both what an operation is and what SQL it makes may be objected to in the same words.
+    return [_ruled(one, policy) for one in dict.fromkeys(found)]
 
 
 def _ruled(one: Remark, policy: Policy) -> Remark:
@@ -131,9 +138,11 @@ def _linted(
     ):
         return
     told = analyse_sql_statements(linter.sql_analyser_class, sql, [])
-    further = linter.analyse_data_migration(migration)
-    for level, issues in (("stop", told[0] + further[0]), ("warn", told[2] + further[2])):
-        for one in issues:
+    # Of SQL of the project's own it would read the reverse as well.
+    code = [one for one in migration.operations if isinstance(one, RunPython)]
+    further = [linter.lint_runpython(one) for one in code]
+    for place, level in ((0, "stop"), (2, "warn")):
+        for one in [issue for some in (told, *further) for issue in some[place]]:
             where = ".".join(filter(None, (one.table, one.column)))
             text = f"{one.code}: {one.message}" + (f" ({where})" if where else "")
             yield Remark(name_of(migration), "django-migration-linter", text, level)

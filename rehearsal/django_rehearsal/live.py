@@ -136,6 +136,7 @@ class Live:
                 "applied": name,
                 "seconds": round(time.monotonic() - began, 3),
                 "attempts": attempts,
+                "waited": round(began - begun, 1),
                 "leftovers": dropped,
             }
         )

@@ -159,8 +159,9 @@ def _adopted(told: dict) -> Adopted:
 def _text(told: dict, name: str, where: str) -> str:
     """Return a text that must be there and not be empty."""
     value = told.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise Unusable(f"{FILE}: {where} needs {name}, a text that is not empty.")
+    # Three points are what a report proposes, for somebody to write over.
+    if not isinstance(value, str) or not value.strip(" ."):
+        raise Unusable(f"{FILE}: {where} needs {name}, a text that says something.")
     return value.strip()
 
 

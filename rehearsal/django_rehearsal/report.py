@@ -33,7 +33,7 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
     begun, migrations = 0.0, []
     rehearsed = {one["migration"]: one for one in facts.migrations}
     for name in pending:
-        its = [one for one in found if one.migration == name]
+        its = verdict.told_once([one for one in found if one.migration == name])
         one = rehearsed.get(name)
         row = {
             "name": name,
@@ -57,6 +57,8 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
         "drift": [
             {"one": one, "why": policy.adoption(one.object, one.found)}
             for one in verdict.surprises(facts)
+            # The others are findings.
+            if one.foreign or policy.adoption(one.object, one.found)
         ],
         "overrides": policy.overrides,
         "unused": verdict.unused(facts, policy, found),

@@ -68,6 +68,7 @@ class Trial:
             "atomic": migration.atomic,
             "operations": [operation.describe() for operation in migration.operations],
             "runs_code": executor.runs_code(migration),
+            "resumable": migration.atomic or leftovers.can_be_resumed(migration),
         }
         found["leftovers"] = leftovers.clear(
             migration, self._connection, interrupted=found["migration"] == self._interrupted
@@ -120,7 +121,11 @@ class Trial:
             found["seconds"] = round(time.monotonic() - begun, 3)
             found["statements"] = statements.as_list()
             found["longest_statement"] = round(statements.longest, 3)
-            found["locks"] = [_lock(one, before) for one in sampler.held if one.relation in before]
+            found["locks"] = [
+                _lock(one, before, found["seconds"])
+                for one in sampler.held
+                if one.relation in before
+            ]
             found["mails"], found["calls"] = self._outside.taken()
         if sampler.problem:
             # Locks that nobody saw are no locks that were not there.
@@ -217,12 +222,18 @@ class Trial:
             for change in changes
             if change.kind != "filled"
         ]
-        lossy += [f"{key} is not as it was" for key in other]
-        return {"class": "lossy" if lossy else "lossless", "why": "; ".join(lossy)}
+        kind = "lossy" if lossy else "inexact" if other else "lossless"
+        return {
+            "class": kind,
+            "why": "; ".join([*lossy, *(f"{key} is not as it was" for key in other)]),
+        }
 
 
-def _lock(held: Held, before: dict[int, relations.Relation]) -> dict:
-    """Return a lock as it is told: on which table, of what size in bytes, and what it keeps others from."""
+def _lock(held: Held, before: dict[int, relations.Relation], whole: float) -> dict:
+    """Return a lock as it is told: on which table, of what size in bytes, and what it keeps others from.
+
+    It lasts no longer than the migration, whose `whole` seconds are known better than to a twentieth.
+    """
     relation = before[held.relation]
     return {
         "table": relation.name,
@@ -230,5 +241,5 @@ def _lock(held: Held, before: dict[int, relations.Relation]) -> dict:
         "mode": held.mode,
         "blocks": BLOCKS.get(held.mode, ""),
         "since": held.since,
-        "seconds": held.seconds,
+        "seconds": min(held.seconds, whole),
     }

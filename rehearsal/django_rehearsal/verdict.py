@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .drift import Difference, differences
 from .policy import ALWAYS, Policy
@@ -188,9 +188,9 @@ def _drift(facts: Facts, policy: Policy) -> Iterator[Finding]:
         )
     for one in surprises(facts):
         if not one.foreign and not policy.adoption(one.object, one.found):
-            yield _finding(
-                "drift", "", str(one), f"Repair: {one.repair or 'by hand'}\n{_adopt(one)}"
-            )
+            was = [it.definition for it in policy.adopted if it.object == one.object]
+            text = f"{one}; it was adopted as: {was[-1]}" if was else str(one)
+            yield _finding("drift", "", text, f"Repair: {one.repair or 'by hand'}\n{_adopt(one)}")
 
 
 def surprises(facts: Facts) -> list[Difference]:
@@ -259,9 +259,10 @@ def _lost(one: dict) -> Iterator[Finding]:
             "irreversible",
             name,
             f"it can't be taken back: {one['reversal']['why']}",
-            f"Give it a reverse. {_override(name, 'irreversible')}",
+            "Give it a reverse (reverse_code=migrations.RunPython.noop, or reverse_sql=...). "
+            f"{_override(name, 'irreversible')}",
         )
-    if not one["atomic"] and one["runs_code"]:
+    if not one["resumable"]:
         yield _finding(
             "not-resumable",
             name,
@@ -285,13 +286,19 @@ def describe_change(change: dict) -> str:
     """Return in words what became of a column's or table's contents."""
     where, count = change["where"], change["count"]
     return {
-        "rows": f"{count} rows of {where} are deleted",
-        "gone": f"{where} goes, with {count} values in it",
-        "emptied": f"{count} values of {where} become empty",
-        "filled": f"{count} empty values of {where} are filled",
+        "rows": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} deleted",
+        "gone": f"{where} goes, with {counted(count, 'value')} in it",
+        "table": f"{where} goes, with {counted(count, 'row')} in it",
+        "emptied": f"{counted(count, 'value')} of {where} {'becomes' if count == 1 else 'become'} empty",
+        "filled": f"{counted(count, 'empty value')} of {where} {'is' if count == 1 else 'are'} filled",
         "changed": f"values of {where} become others",
         "converted": f"values of {where} become others with its new type",
     }[change["kind"]]
+
+
+def counted(number: int, word: str) -> str:
+    """Return so many of a thing in words."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def describe_reversal(reversal: dict) -> str:
@@ -347,8 +354,7 @@ def _waits(locks: list[dict]) -> str:
 
 def _outside(one: dict) -> Iterator[Finding]:
     """Yield what a migration does that no rehearsal can try and nobody can take back."""
-    mails = one["mails"]
-    done = [f"sends {mails} mail{'s' if mails > 1 else ''}"] if mails else []
+    done = [f"sends {counted(one['mails'], 'mail')}"] if one["mails"] else []
     done += [f"calls {', '.join(one['calls'])}"] if one["calls"] else []
     if done:
         yield _finding(
@@ -385,7 +391,8 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
             migration,
             f"the release that serves can't go on after it: {'; '.join(broken)}",
             "Split it: first a release that no longer needs what goes, or can do without what comes (a column that "
-            "comes may be null or have a db_default), then the migration in the next.",
+            "comes may be null or have a db_default), then the migration in the next. What save() or a view fills in is not "
+            f"seen here, only what the fields do. {_override(migration, 'old-release')}",
         )
 
 
@@ -463,8 +470,14 @@ def describe(facts: Facts, found: list[Finding]) -> list[str]:
         if name:
             word = "STOP" if any(one.stops for one in its) else "go" if rehearsed else "?"
             lines.append(f"{word:<5} {name}{_costs(rehearsed)}")
-        lines += [line for one in its for line in _lines(one)]
+        lines += [line for one in told_once(its) for line in _lines(one)]
     return lines
+
+
+def told_once(found: list[Finding]) -> list[Finding]:
+    """Return findings with a remedy that several have at the last of them only."""
+    last = {one.remedy: one for one in found}
+    return [one if last[one.remedy] is one else replace(one, remedy="") for one in found]
 
 
 def _costs(one: dict | None) -> str:
@@ -482,7 +495,7 @@ def _costs(one: dict | None) -> str:
     parts += [f"rewrites {table['table']}" for table in one["rewritten"]]
     written = sum(table["written"] for table in one["tables"])
     if written:
-        parts.append(f"{written} rows written")
+        parts.append(f"{counted(written, 'row')} written")
     return f": {', '.join([*parts, describe_reversal(one['reversal'])])}"
 
 

@@ -80,6 +80,16 @@ def test_an_index_that_keeps_writes_waiting(shop, lint):
     assert any("require-concurrent-index-creation" in line for line in told["lines"])
 
 
+def test_nothing_is_said_of_a_reverse_and_nothing_twice(shop, lint):
+    add, drop = (f"ALTER TABLE shop_item {words}" for words in ("ADD extra int", "DROP extra"))
+    assert (
+        lint(shop.migration("0002_extra", f"migrations.RunSQL({add!r}, {drop!r})"))["lines"] == []
+    )
+    once = "ALTER TABLE shop_item ADD CONSTRAINT once UNIQUE (name)"
+    told = lint(shop.migration("0003_once", f"migrations.RunSQL({once!r}, '')"))["lines"]
+    assert sum("ADD_UNIQUE" in line for line in told) == 1 and "findings" in told[-1]
+
+
 def test_what_is_allowed_in_writing_is_told_with_its_reason(shop, lint):
     name = column(shop, "default=1")
     shop.write(

@@ -35,6 +35,7 @@ BAD = {
     "[[override]]\nmigration = 'a.1'\nfindings = ['drift']\nreason = 'x'": "is about no migration",
     "[[override]]\nmigration = 'a.1'\nfindings = ['locks']\nreason = 'x'": "can't be allowed",
     "[[override]]\nmigration = 'a.1'\nfindings = []\nreason = 'x'": "must be a list",
+    "[[override]]\nmigration = 'a.1'\nfindings = ['lock']\nreason = '...'": "a text that says something",
     "[override]\nmigration = 'a.1'": "write [[override]]",
     "[[adopt]]\ndefinition = 'x'\nreason = 'y'": "needs object",
     "[[limits]]": "write [limits]",

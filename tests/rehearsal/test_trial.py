@@ -82,7 +82,7 @@ def test_a_removed_table_with_rows_is_lost(shop):
         "migrations.DeleteModel('Kind')",
     )
     found = only(shop)
-    assert changes(found) == ["gone shop_item.kind_id 1000", "gone shop_kind 5"]
+    assert changes(found) == ["gone shop_item.kind_id 1000", "table shop_kind 5"]
 
 
 def test_renamed_columns_and_tables_lose_nothing(shop):
@@ -306,6 +306,33 @@ def test_an_unfinished_index_of_the_migration_is_built_again(shop):
     assert found["leftovers"] == ["by_price"] and found["invalid_indexes"] == []
     assert found["reversal"]["class"] == "untried"
     assert "(invalid)" not in shop.look()["catalog"]["index by_price"]
+
+
+def test_an_unfinished_index_that_sql_of_its_own_builds_is_built_again(shop):
+    sql = 'CREATE UNIQUE INDEX CONCURRENTLY "By price" ON shop_item (price, id)'
+    run = f"migrations.RunSQL({sql!r}, migrations.RunSQL.noop)"
+    shop.migration("0002_index", run, atomic=False)
+    shop.server.run(
+        *("psql", "-Xq", "-d", shop.env["TEST_DATABASE"], "-c"),
+        sql.replace(", id", ""),
+        check=False,
+    )
+    assert shop.look()["invalid_indexes"] == ['"By price"']
+    found = only(shop)
+    assert found["leftovers"] == ['"By price"'] and found["resumable"]
+    assert shop.look()["invalid_indexes"] == []
+
+
+def test_code_of_no_transaction_can_not_be_resumed(shop):
+    shop.migration("0002_own", FORWARD, code=RUN.format("pass"), atomic=False)
+    assert not only(shop)["resumable"]
+
+
+def test_a_reverse_that_leaves_another_schema_and_all_values_is_inexact(shop):
+    sql = "CREATE TABLE more (n int)"
+    shop.migration("0002_more", f"migrations.RunSQL({sql!r}, migrations.RunSQL.noop)")
+    found = only(shop)
+    assert found["reversal"]["class"] == "inexact" and "table more" in found["reversal"]["why"]
 
 
 def test_an_unfinished_index_of_another_migration_is_not_this_ones(shop):

@@ -26,6 +26,7 @@ MIGRATION = {
     "atomic": True,
     "operations": ["Add field"],
     "runs_code": False,
+    "resumable": True,
     "leftovers": [],
     "seconds": 0.2,
     "statements": [{"sql": "SELECT '<b>'", "count": 2, "seconds": 0.1}],
@@ -153,6 +154,21 @@ def test_who_waits_for_a_table_is_told_once():
     assert found.text == "it locks shop_item (900.0 MB): reads and writes wait 4.0 s"
     (found,) = verdict.judge(facts(locks=[LOCK, shared | {"seconds": 9.0}]), STRICT)
     assert found.text.endswith(": reads and writes wait 4.0 s, writes wait 9.0 s")
+
+
+def test_what_is_to_be_done_is_told_once_for_the_same():
+    lost = [{"kind": "gone", "where": f"a.{name}", "count": 1} for name in "bc"]
+    known = facts(changes=lost)
+    lines = verdict.describe(known, verdict.judge(known, STRICT))
+    assert sum("data-loss: a." in line for line in lines) == 2
+    assert sum("[[override]]" in line for line in lines) == 1
+
+
+def test_what_was_adopted_and_is_another_now_is_told_so():
+    catalog = LOOK["catalog"] | {"index by_hand": "CREATE INDEX by_hand ON shop_item (id)"}
+    policy = Policy(adopted=(Adopted("index by_hand", "another", "for the report"),))
+    (found,) = verdict.judge(facts(look={"catalog": catalog}, expected=LOOK["catalog"]), policy)
+    assert found.text.endswith("it was adopted as: another")
 
 
 def test_what_one_migration_breaks_is_no_finding_of_the_next():

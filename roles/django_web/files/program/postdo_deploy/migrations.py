@@ -45,7 +45,9 @@ def migrate(
     # the last of them, may have been cut off in that.
     if seen["pending"] or not settled:
         with account.step("migrate"):
-            _apply(environment, release, seen["pending"], rehearsed, journal, account)
+            rehearsed.said.extend(
+                _apply(environment, release, seen["pending"], rehearsed, journal, account)
+            )
     with account.step("verify"):
         now = look(environment, release)
         _require_same(rehearsed.catalog, now["catalog"])
@@ -103,8 +105,9 @@ def _apply(
     rehearsed: Rehearsed,
     journal: Journal,
     account: Account,
-) -> None:
-    """Apply the migrations to the live database."""
+) -> list[str]:
+    """Apply the migrations to the live database; return what there is to say about that."""
+    waited: list[str] = []
     applied: list[str] = account.entry.setdefault("migrations", [])
     asked = {"limits": {"statements": rehearsed.limits}, "interrupted": journal.interrupted}
     failed: dict = {}
@@ -120,6 +123,10 @@ def _apply(
                 case {"applied": name}:
                     applied.append(name)
                     journal.applied()
+                    if (attempts := told["attempts"]) > 1:
+                        waited.append(
+                            f"{name} got its lock after {told['waited']:.0f} s, at attempt {attempts}."
+                        )
                 case {"failed": _}:
                     failed = told
         try:
@@ -139,6 +146,7 @@ def _apply(
         raise Failure(
             f"These migrations were not applied, and nobody says why: {', '.join(missing)}"
         )
+    return waited
 
 
 def _failure(
@@ -147,9 +155,9 @@ def _failure(
     """Return in words what became of a migration that failed on the live database."""
     parts = [failed["why"].rstrip("."), *failed["culprits"]]
     if failed["blockers"]:
-        parts.append(
-            f"after {failed['attempts']} attempts; in the way: {'; '.join(failed['blockers'])}"
-        )
+        attempts = failed["attempts"]
+        tried = f"after {attempts} attempts; " if attempts > 1 else ""
+        parts.append(f"{tried}in the way: {'; '.join(failed['blockers'])}")
     # An empty database had no copy.
     passed = "passed on the copy and " if rehearsed.catalog else ""
     lines = [
