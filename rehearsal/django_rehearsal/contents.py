@@ -109,8 +109,9 @@ class Change:
     """A difference between what a table or a column held before and after.
 
     `kind` is `rows` (some were deleted), `emptied` (fewer values in a column), `gone` (a column with values is no longer
-    there), `table` (one with rows is not), `filled` (where there was none is now a value, the same for all), `changed` (other
-    values, none missing) or `converted` (the same, as the column's type is another). `count` is the number of rows or values; of changed and converted ones that of the column's values.
+    there), `table` (one with rows is not), `filled` (where there was none is now a value, the same for all), `changed`
+    (other values, none missing) or `converted` (other values in a column of another type). `count` is the number of rows
+    or values; of changed and converted ones that of the column's values.
     """
 
     kind: str

@@ -1,9 +1,9 @@
 """A release at work on a database, without leaving a trace: does its code still get along with the schema?
 
 Every model is read, and of each a row is inserted that is like one that is there, one that has only what it must have,
-one with the longest values that its fields allow, and a row is updated; requests that the operator lists are made. Each answer is to be compared with one from before the
-schema changed, so what a made-up row can't do in any case (break a rule that only the application knows, for
-example) says nothing.
+and one with the longest values that its fields allow, and a row is updated; requests that the operator lists are made.
+Each answer is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a
+rule that only the application knows, for example) says nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Exercised:
     """What a release could do: an empty text, or why not.
 
     `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`,
-    `full insert` and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the answer's
-    status.
+    `full insert` and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the
+    answer's status.
     """
 
     checks: str = ""

@@ -87,9 +87,11 @@ class Sampler:
             self._see(cursor.fetchall())
 
     def _pid(self) -> int:
-        """Return the server process of the connection, which may have been opened anew."""
-        opened = self._connection.connection
-        return opened.info.backend_pid if opened else 0
+        """Return the server process of the connection, which may have been opened anew; 0 if it is closed."""
+        try:
+            return self._connection.connection.info.backend_pid
+        except Exception:  # noqa: BLE001 - the other thread may close it at this moment, and each driver says so otherwise
+            return 0
 
     def _look(self) -> None:
         # A thread has a connection of its own in Django.

@@ -66,8 +66,8 @@ class Policy:
     """What a project allows.
 
     Locks and rewrites count once they last longer than `lock_seconds`, on tables smaller than `table_mb` (megabytes,
-    with indexes) than `small_table_lock_seconds`; a migration is slow beyond `migration_seconds`. `findings` says of each kind whether it
-    is to `stop` a deploy or to `warn`.
+    with indexes) than `small_table_lock_seconds`; a migration is slow beyond `migration_seconds`. `findings` says of each
+    kind whether it is to `stop` a deploy or to `warn`.
     """
 
     table_mb: float = 50
