@@ -149,6 +149,7 @@ def _judge(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     say(
         {
             "go": not any(one.stops for one in found),
+            "why": verdict.brief(found),
             "lines": verdict.describe(facts, found) + verdict.unused(facts, ruled, found),
             "limits": verdict.limits(facts),
             "page": report.page(facts, ruled, found),

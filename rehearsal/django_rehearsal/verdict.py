@@ -474,6 +474,15 @@ def describe(facts: Facts, found: list[Finding]) -> list[str]:
     return lines
 
 
+def brief(found: list[Finding]) -> str:
+    """Return what stops a deploy in a few words, empty if nothing does: each migration with its kinds of findings."""
+    kinds: dict[str, list[str]] = {}
+    for one in found:
+        if one.stops:
+            kinds.setdefault(one.migration or "the database", []).append(one.kind)
+    return "; ".join(f"{where}: {', '.join(dict.fromkeys(its))}" for where, its in kinds.items())
+
+
 def told_once(found: list[Finding]) -> list[Finding]:
     """Return findings with a remedy that several have at the last of them only."""
     last = {one.remedy: one for one in found}

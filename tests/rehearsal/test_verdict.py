@@ -296,6 +296,7 @@ def test_the_page_tells_it_all_and_lets_nothing_in(shop):
     }
     (answer,) = shop.ask("judge", told=json.dumps(known))
     assert answer["go"] is False and answer["limits"]
+    assert answer["why"] == "shop.0009_gone: ghost; the database: drift; shop.0002_x: lock"
     page = answer["page"]
     for text in (
         '<h1 class="stop">',

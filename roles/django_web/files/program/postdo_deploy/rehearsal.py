@@ -89,8 +89,11 @@ class Rehearsal:
             f"Report: {self._keep(judged['page'])}",
         ]
         if not judged["go"]:
-            lines = ["The migrations were stopped; the live database was not touched.", *lines]
-            raise Failure("\n".join(lines))
+            # The first line is what the history keeps.
+            first = (
+                f"The migrations were stopped ({judged['why']}); the live database was not touched."
+            )
+            raise Failure("\n".join([first, *lines]))
         return Rehearsed(lines, facts.get("point", ""), judged["limits"], facts.get("catalog"))
 
     @contextmanager
