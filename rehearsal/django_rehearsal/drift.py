@@ -57,8 +57,12 @@ def differences(expected: Catalog, found: Catalog) -> list[Difference]:
         old, new = expected.get(key), found.get(key)
         if old == new:
             continue
-        tables = {f"table {name}" for name in _tables_of(key, (new or old or ""))}
-        if tables & (expected.keys() ^ found.keys()):
+        whole = {
+            f"{kind} {name}"
+            for name in _tables_of(key, (new or old or ""))
+            for kind in ("table", "view", "materialized view")
+        }
+        if whole & (expected.keys() ^ found.keys()):
             continue
         kind = "missing" if new is None else "surplus" if old is None else "different"
         foreign = kind == "surplus" and key.startswith(_FOREIGN)

@@ -12,7 +12,7 @@ _UNIQUE, _NOT_NULL = "23505", "23502"
 _NO_TRANSACTION, _NO_SAVEPOINT = "25P01", "3B001"
 _SHOWN = 5  # rows that serve as examples
 # A whole row may be somebody's address; that is nothing for a terminal or a report.
-_ROW = re.compile(r"(DETAIL: *)?[^.:]*failing row contains.*", re.IGNORECASE)
+_ROW = re.compile(r"(?:DETAIL: *)?(?:Partition key of the )?failing row contains.*", re.IGNORECASE)
 
 
 def sqlstate(error: BaseException) -> str:

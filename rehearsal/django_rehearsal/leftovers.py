@@ -11,15 +11,17 @@ from django.db.migrations import Migration, RunSQL
 from django.db.migrations.operations.base import Operation
 
 from .executor import is_code, steps_of
+from .statements import without_comments
 
 _BUILD = re.compile(
     r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
-    r'(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>\w+))',
+    r'(?:"(?P<quoted>(?:[^"]|"")+)"|(?!ON\b)(?P<plain>\w+))',
     re.IGNORECASE,
 )
 _FOUND = """
 SELECT i.indexrelid::regclass::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE c.relname = %s AND pg_table_is_visible(c.oid)
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid)
 """
 
 
@@ -29,8 +31,9 @@ def clear(migration: Migration, connection: BaseDatabaseWrapper, *, interrupted:
     With `interrupted` it is known that the migration was cut off: then what it had finished is dropped too,
     because it is going to be built again.
     """
-    dropped = []
-    for operation in steps_of(migration):
+    dropped: list[str] = []
+    # In a transaction nothing is built concurrently, and nothing is left.
+    for operation in () if migration.atomic else steps_of(migration):
         for built in _built(operation):
             with connection.cursor() as cursor:
                 cursor.execute(_FOUND, [built])
@@ -56,14 +59,13 @@ def _built(operation: Operation) -> Iterator[str]:
     if isinstance(operation, AddIndexConcurrently):
         yield operation.index.name
     elif isinstance(operation, RunSQL):
-        for statement in _statements(operation):
-            for found in _BUILD.finditer(statement):
-                quoted, plain = found["quoted"], found["plain"]
-                yield quoted.replace('""', '"') if quoted else plain.lower()
+        for found in filter(None, map(_BUILD.match, _statements(operation))):
+            quoted, plain = found["quoted"], found["plain"]
+            yield quoted.replace('""', '"') if quoted else plain.lower()
 
 
 def _statements(operation: RunSQL) -> list[str]:
     """Return an operation's statements, as many as it sends each on its own."""
-    if isinstance(operation.sql, str):
-        return [operation.sql.strip()]
-    return [(one if isinstance(one, str) else one[0]).strip() for one in operation.sql or ()]
+    sql = operation.sql
+    several = [sql] if isinstance(sql, str) else sql or ()
+    return [without_comments(one if isinstance(one, str) else one[0]) for one in several]

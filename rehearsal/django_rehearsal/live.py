@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.migrations import Migration
@@ -17,19 +17,20 @@ from django.db.migrations.state import ProjectState
 from . import executor, failures, leftovers
 from .history import name_of
 from .locks import Sampler
+from .statements import without_comments
 from .trial import Stopped
 
 # Any number: whoever migrates this database holds a lock of it.
 _ADVISORY = 7_022_431_950
 _AGAIN = (failures.LOCK_NOT_AVAILABLE, failures.DEADLOCK)
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 # Waits for older transactions by design, and keeps nobody else waiting.
 _CONCURRENT = re.compile(
     r"\s*(CREATE|DROP|REINDEX|REFRESH|ALTER)\b[^;]*\bCONCURRENTLY\b", re.IGNORECASE
 )
-# Waits for single rows at most, for which nobody queues but who wants the same, or for nothing at all.
+# One statement that waits for single rows at most, for which nobody queues but who wants the same, or for nothing at all.
 _HARMLESS = re.compile(
-    r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK)\b", re.IGNORECASE
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK)\b[^;]*;?\s*",
+    re.IGNORECASE,
 )
 
 
@@ -153,9 +154,11 @@ class Live:
         try:
             yield
         except DatabaseError:
-            # A transaction that fails takes back what was set in it, and nothing else can be said in it.
+            # A transaction that fails takes back what was set in it, and nothing else can be said in it. Why it failed is
+            # what matters.
             if not self._connection.in_atomic_block:
-                self._set_lock(self._connection, self._lock)
+                with suppress(Error):
+                    self._set_lock(self._connection, self._lock)
             raise
         self._set_lock(self._connection, self._lock)
 
@@ -166,8 +169,8 @@ class Live:
         def attempt(
             execute: Callable, sql: object, params: object, many: bool, context: dict
         ) -> object:
-            text = _COMMENT.sub("", str(sql))
-            if _HARMLESS.match(text):
+            text = without_comments(str(sql))
+            if _HARMLESS.fullmatch(text):
                 return execute(sql, params, many, context)
             lock = 0.0 if _CONCURRENT.match(text) else self._limits.lock
             attempts, deadline = 0, time.monotonic() + self._limits.patience

@@ -160,7 +160,7 @@ def _text(told: dict, name: str, where: str) -> str:
     """Return a text that must be there and not be empty."""
     value = told.get(name)
     # Three points are what a report proposes, for somebody to write over.
-    if not isinstance(value, str) or not value.strip(" ."):
+    if not isinstance(value, str) or not value.strip().strip(" ."):
         raise Unusable(f"{FILE}: {where} needs {name}, a text that says something.")
     return value.strip()
 

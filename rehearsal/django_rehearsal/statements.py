@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
 _DIFFERENT = 200  # that are told of one migration
 _LENGTH = 4000  # characters of each
 _OURS = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
+def without_comments(sql: str) -> str:
+    """Return SQL without its comments, to see what it begins with."""
+    return _COMMENT.sub("", sql).strip()
 
 
 class Statements:

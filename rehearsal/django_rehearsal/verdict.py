@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +13,6 @@ from .policy import ALWAYS, Policy
 _UNFIT = ("42703", "42P01", "23502")
 # A text too long or a number too large for its column.
 _NARROW = ("22001", "22003")
-# No such row, one that is there already, a check, an exclusion: that such a rule refuses a made-up value says nothing.
-_RULES = ("23503", "23505", "23514", "23P01")
 
 
 @dataclass
@@ -216,7 +215,11 @@ def _adopt(one: Difference) -> str:
 
 def _adoption(name: str, definition: str) -> str:
     """Return the lines of the policy that adopt an object as it is."""
-    quoted = [f"'{text}'" if "'" not in text else f"'''{text}'''" for text in (name, definition)]
+    # As TOML has it where the plain quotes would not do.
+    quoted = [
+        json.dumps(text, ensure_ascii=False) if "'" in text or "\n" in text else f"'{text}'"
+        for text in (name, definition)
+    ]
     return f'\n[[adopt]]\nobject = {quoted[0]}\ndefinition = {quoted[1]}\nreason = "..."'
 
 
@@ -247,7 +250,8 @@ def _lost(one: dict) -> Iterator[Finding]:
         kind = change["kind"]
         meant = kind == "filled" or (kind == "changed" and one["runs_code"])
         # Other words for the same, if they can be turned back.
-        meant = meant or (kind == "converted" and one["reversal"]["class"] == "lossless")
+        back = one["reversal"]["class"] in ("lossless", "inexact")
+        meant = meant or (kind == "converted" and back)
         if not meant:
             yield _finding("data-loss", name, describe_change(change), _override(name, "data-loss"))
     if not one["runs_code"]:
@@ -374,9 +378,7 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
             # What a made-up row could not do before says nothing, until the table itself is what refuses it.
             refused = (*_UNFIT, *_NARROW)
             worse = not why or (now.startswith(refused) and not why.startswith(refused))
-            # Only an update writes what was there.
-            made_up = action != "update" and now.startswith(_RULES)
-            if now and worse and not made_up:
+            if now and worse:
                 unusable.append((model, action, now))
     if after["checks"] and not before["checks"]:
         broken.append(f"manage.py check says: {after['checks']}")

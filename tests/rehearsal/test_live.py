@@ -3,6 +3,7 @@
 import json
 import time
 
+import pytest
 import yaml
 
 ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
@@ -175,15 +176,24 @@ def forward(apps, editor):
     assert shop.sql("SELECT count(*) FROM shop_item WHERE note = 'seen'") == "1000"
 
 
-def test_a_word_in_a_comment_makes_nobody_wait(shop):
-    sql = "-- No need for CONCURRENTLY.\nALTER TABLE shop_item ADD COLUMN extra int"
-    shop.migration("0002_comment", f"migrations.RunSQL({sql!r}, '')", atomic=False)
-    idle = shop.idle("SELECT count(*) FROM shop_item", 3)
+@pytest.mark.parametrize(
+    "first", ["-- No need for CONCURRENTLY.", "SET CONSTRAINTS ALL IMMEDIATE;", "SELECT 1;"]
+)
+def test_what_a_statement_begins_with_makes_nobody_wait(shop, first):
+    sql = f"{first}\nALTER TABLE shop_item ADD COLUMN extra int"
+    shop.migration("0002_statement", f"migrations.RunSQL({sql!r}, '')", atomic=False)
+    idle = shop.idle("SELECT count(*) FROM shop_item", 8)
     with begin(shop, lock=0.2, patience=20) as process:
         while process.poll() is None:
             shop.sql("SET lock_timeout = '1.5s'; SELECT count(*) FROM shop_item")
     idle.wait()
     assert process.returncode == 0
+
+
+def test_why_sql_with_a_transaction_of_its_own_fails_is_told(shop):
+    sql = "BEGIN; ALTER TABLE shop_item ADD COLUMN name int; COMMIT"
+    shop.migration("0002_own", f"migrations.RunSQL({sql!r}, '')", atomic=False)
+    assert "already exists" in apply(shop, code=1)[-1]["why"]
 
 
 def test_two_are_one_though_a_migration_closes_its_session(shop):

@@ -36,6 +36,7 @@ BAD = {
     "[[override]]\nmigration = 'a.1'\nfindings = ['locks']\nreason = 'x'": "can't be allowed",
     "[[override]]\nmigration = 'a.1'\nfindings = []\nreason = 'x'": "must be a list",
     "[[override]]\nmigration = 'a.1'\nfindings = ['lock']\nreason = '...'": "a text that says something",
+    '[[override]]\nmigration = "a.1"\nfindings = ["lock"]\nreason = "\\n"': "a text that says something",
     "[override]\nmigration = 'a.1'": "write [[override]]",
     "[[adopt]]\ndefinition = 'x'\nreason = 'y'": "needs object",
     "[[limits]]": "write [limits]",

@@ -323,9 +323,29 @@ def test_an_unfinished_index_that_sql_of_its_own_builds_is_built_again(shop):
     assert shop.look()["invalid_indexes"] == []
 
 
-def test_code_of_no_transaction_can_not_be_resumed(shop):
-    shop.migration("0002_own", FORWARD, code=RUN.format("pass"), atomic=False)
+@pytest.mark.parametrize(
+    "step", [FORWARD, "migrations.RunSQL('CREATE INDEX CONCURRENTLY ON shop_item (price)', '')"]
+)
+def test_code_of_no_transaction_can_not_be_resumed(shop, step):
+    shop.migration("0002_own", step, code=RUN.format("pass"), atomic=False)
     assert not only(shop)["resumable"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "atomic"),
+    [
+        ("-- in place of CREATE INDEX CONCURRENTLY by_price\nSELECT 1", False),
+        ("CREATE INDEX CONCURRENTLY by_price ON shop_item (price)", True),
+        ("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS once ON shop_item (id, price)", False),
+    ],
+)
+def test_what_is_no_leftover_of_a_migration_stays(shop, sql, atomic):
+    shop.as_app("CREATE INDEX by_price ON shop_item (price)")
+    shop.as_app("ALTER TABLE shop_item ADD CONSTRAINT once UNIQUE (id, price)")
+    name = shop.migration("0002_own", f"migrations.RunSQL({sql!r}, '')", atomic=atomic)
+    # As after a first try that failed.
+    found = shop.ask("rehearse", "--interrupted", name, code=int(atomic))[0]
+    assert found["leftovers"] == []
 
 
 def test_a_reverse_that_leaves_another_schema_and_all_values_is_inexact(shop):
@@ -444,6 +464,7 @@ def test_a_row_that_fails_is_shown_by_nobodys_words(shop):
     shop.migration("0002_told", FORWARD, code=code)
     error = only(shop, code=1)["error"]
     assert error.startswith("RuntimeError: could not: null value in column") and "bob" not in error
+    assert "violates not-null constraint" in error
 
 
 def test_steps_that_have_no_way_back_are_told_though_they_can_not_be_tried(shop):

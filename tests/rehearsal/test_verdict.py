@@ -242,10 +242,13 @@ def test_adopted_drift_passes_as_long_as_it_is_what_was_adopted():
 
 
 def test_what_can_be_adopted_is_told_ready_to_paste():
-    catalog = LOOK["catalog"] | {"column shop_item.n": "text DEFAULT 'it''s'::text"}
-    (found,) = verdict.judge(facts(look={"catalog": catalog}, expected=LOOK["catalog"]), Policy())
-    lines = found.remedy[found.remedy.index("[[adopt]]") :]
-    assert tomllib.loads(lines)["adopt"][0]["definition"] == catalog["column shop_item.n"]
+    for definition in ("text DEFAULT 'it''s'::text", "text\n  DEFAULT 'é\\'"):
+        catalog = LOOK["catalog"] | {"column shop_item.n": definition}
+        known = facts(look={"catalog": catalog}, expected=LOOK["catalog"])
+        (found,) = verdict.judge(known, Policy())
+        assert tomllib.loads(found.paste)["adopt"][0]["definition"] == definition
+        # As a terminal has them, indented.
+        assert "\n".join(line.strip() for line in found.paste.splitlines()) == found.paste
 
 
 def test_what_a_migration_left_unfinished_and_clears_itself_is_no_finding():
