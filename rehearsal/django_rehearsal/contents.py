@@ -95,9 +95,9 @@ def _read(connection: BaseDatabaseWrapper, table: str, columns: _Columns) -> Tab
     rows, found, named = 0, {}, list(columns.items())
     for first in range(0, len(named), _AT_ONCE):
         some = named[first : first + _AT_ONCE]
-        figures = ", ".join(sql for _, (sql, _) in some)
+        asked = ", ".join(sql for _, (sql, _) in some)
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT count(*), {figures} FROM ONLY {table}")
+            cursor.execute(f"SELECT count(*), {asked} FROM ONLY {table}")
             rows, *told = cursor.fetchone()
         for (name, (_, type_)), *figures in zip(some, told[::2], told[1::2], strict=True):
             found[name] = Column(*figures, type_)

@@ -11,8 +11,8 @@ from .policy import ALWAYS, Policy
 
 # No such column, no such table, a value wanting in a column: the code and the schema don't belong together.
 _UNFIT = ("42703", "42P01", "23502")
-# A text too long or a number too large for its column.
-_NARROW = ("22001", "22003")
+# And a text too long or a number too large for its column: what is there may fit, and the code write more.
+_REFUSED = (*_UNFIT, "22001", "22003")
 
 
 @dataclass
@@ -376,8 +376,7 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
         for action, why in tried.items():
             now = after["models"].get(model, {}).get(action, "")
             # What a made-up row could not do before says nothing, until the table itself is what refuses it.
-            refused = (*_UNFIT, *_NARROW)
-            worse = not why or (now.startswith(refused) and not why.startswith(refused))
+            worse = not why or (now.startswith(_REFUSED) and not why.startswith(_REFUSED))
             if now and worse:
                 unusable.append((model, action, now))
     if after["checks"] and not before["checks"]:
