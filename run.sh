@@ -19,8 +19,8 @@ Usage: ./run.sh ENVIRONMENT [OPERATION] [ARGUMENTS for ansible-playbook ...]
   manage      any Django command:        ./run.sh -1 manage createsuperuser
   psql        the database's own shell:  ./run.sh -1 psql
 
-./run.sh test [SCENARIO]   every check, or one Molecule scenario
-./run.sh new PATH          a fresh Django project, ready to be the application
+./run.sh test [all | NAME]   the checks, all of them in full, or one Molecule scenario in full
+./run.sh new PATH            a fresh Django project, ready to be the application
 TABLE
 }
 

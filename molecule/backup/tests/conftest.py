@@ -26,7 +26,7 @@ def account(record_property) -> Callable:
     """Enter a line of the table: what was done, commits lost, and seconds until service each time."""
 
     def enter(what: str, verdict: dict, *seconds: float) -> None:
-        record_property("account", [what, verdict["acknowledged"], verdict["lost"], *seconds])
+        record_property("commits", [what, verdict["acknowledged"], verdict["lost"], *seconds])
 
     return enter
 
@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in reports
         if getattr(report, "when", "") == "call"
         for name, value in report.user_properties
-        if name == "account"
+        if name == "commits"
     ]
     if not lines:
         return

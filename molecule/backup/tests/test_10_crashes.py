@@ -21,6 +21,9 @@ def test_a_killed_server_is_started_again(host, account):
     assert max(seconds) < 60
 
 
+@pytest.mark.full(
+    seen_by="molecule/backup/tests/test_10_crashes.py::test_a_killed_server_is_started_again"
+)
 def test_a_killed_backend_takes_no_other_commit_with_it(host, account):
     """The server ends all its sessions and recovers, in the container that is there."""
     started = host.containers(DATABASE)[DATABASE]["State"]["StartedAt"]
@@ -37,6 +40,9 @@ def test_a_killed_backend_takes_no_other_commit_with_it(host, account):
     assert host.containers(DATABASE)[DATABASE]["State"]["StartedAt"] == started
 
 
+@pytest.mark.full(
+    seen_by="molecule/backup/tests/test_20_lost_volume.py::test_the_next_run_makes_only_what_is_still_missing"
+)
 def test_a_removed_container_is_made_again(host, account):
     """`docker rm -f` takes no data along, and the next run of site.yml makes the container."""
     with host.writing("removed") as ledger:
@@ -50,6 +56,9 @@ def test_a_removed_container_is_made_again(host, account):
     host.well()
 
 
+@pytest.mark.full(
+    seen_by="molecule/default/tests/test_40_recovery.py::test_containers_outlive_a_restart_of_the_engine"
+)
 def test_the_engine_is_restarted(host, account):
     """The clients lose their connections through the engine, and no commit."""
     with host.writing("engine") as ledger:
@@ -61,6 +70,9 @@ def test_the_engine_is_restarted(host, account):
     assert verdict["lost"] == 0
 
 
+@pytest.mark.full(
+    seen_by="molecule/default/tests/test_40_recovery.py::test_a_reboot_brings_production_back_without_ansible"
+)
 @pytest.mark.parametrize("how", ["rebooted", "killed"])
 def test_the_host_goes_down(host, account, how):
     """After a reboot, or without any farewell, boot brings everything back; the clients go on."""

@@ -53,6 +53,7 @@ def test_to_a_time_and_the_data_of_before_is_kept(host):
     host.well()
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_choose")
 def test_to_a_backup(host):
     """By the name that status shows."""
     insert(host, "1st")
@@ -63,6 +64,7 @@ def test_to_a_backup(host):
     assert rows(host) == "1st"
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_choose")
 def test_to_a_named_moment(host):
     """By a name that was given to it."""
     insert(host, "1st")
@@ -73,6 +75,7 @@ def test_to_a_named_moment(host):
     assert rows(host) == "1st"
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_a_restore_begins_a_branch")
 def test_to_a_moment_that_an_earlier_restore_had_left_behind(host):
     """Who restored to too early a time may still go to a later one; on a host that knows of no restore too."""
     insert(host, "1st")
@@ -93,6 +96,9 @@ def test_to_a_moment_that_an_earlier_restore_had_left_behind(host):
     assert rows(host) == "1st 2nd 3rd"
 
 
+@pytest.mark.full(
+    seen_by="molecule/backup/tests/test_30_points.py::test_to_a_time_and_the_data_of_before_is_kept"
+)
 def test_to_before_a_migration_only_if_it_is_accepted(host):
     """The release that serves would meet a database that it does not know."""
     host.sql("CREATE TABLE lacking AS SELECT * FROM django_migrations ORDER BY id DESC LIMIT 1")
@@ -132,15 +138,18 @@ def test_a_look_beside_the_database_changes_nothing(host):
     assert host.containers(DATABASE)[DATABASE]["State"]["StartedAt"] == before
 
 
+FULL = pytest.mark.full(seen_by="tests/test_backup.py::test_choose_refuses")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("restore_to=latest",), "restore_confirm=postdo-prod"),
         (("restore_to=",), "restore_to=latest"),
-        (('restore_to="2026-11-22 10:00:00"',), "and offset"),
-        (('restore_to="2001-01-01 00:00:00+00"',), "no backup leads there"),
-        (('restore_to="2101-01-01 00:00:00+00"',), "no backup leads there"),
-        (("restore_to=nobody-knows",), "neither latest, nor a backup"),
+        pytest.param(('restore_to="2026-11-22 10:00:00"',), "and offset", marks=FULL),
+        pytest.param(('restore_to="2001-01-01 00:00:00+00"',), "no backup leads there", marks=FULL),
+        pytest.param(('restore_to="2101-01-01 00:00:00+00"',), "no backup leads there", marks=FULL),
+        pytest.param(("restore_to=nobody-knows",), "neither latest, nor a backup", marks=FULL),
     ],
     ids=["unconfirmed", "empty", "no-offset", "too-early", "to-come", "unknown"],
 )

@@ -59,17 +59,22 @@ def sentinel(host):
     return host.sql("SELECT count(*) FROM sentinel")
 
 
+FULL = pytest.mark.full(
+    seen_by="molecule/backup/tests/test_40_damage.py::test_damage_is_found_and_nothing_is_made_from_it"
+)
+
+
 @pytest.mark.parametrize(
     ("files", "harm"),
     [
         (BUNDLE, flipped(0.5)),
-        (BUNDLE, CUT),
-        (MANIFESTS, flipped(0.5)),
-        (INFORMATION, flipped(0.5)),
-        ("log", flipped(0)),
-        ("log", flipped(0.5)),
-        ("log", flipped(1)),
-        ("log", CUT),
+        pytest.param(BUNDLE, CUT, marks=FULL),
+        pytest.param(MANIFESTS, flipped(0.5), marks=FULL),
+        pytest.param(INFORMATION, flipped(0.5), marks=FULL),
+        pytest.param("log", flipped(0), marks=FULL),
+        pytest.param("log", flipped(0.5), marks=FULL),
+        pytest.param("log", flipped(1), marks=FULL),
+        pytest.param("log", CUT, marks=FULL),
         ("log", GONE),
     ],
     ids=[
@@ -103,6 +108,7 @@ def forgetful(host):
     host.run(f"mv {facts}.kept {facts}")
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_expire_keeps_by_count_and_by_age")
 def test_the_old_stay_while_the_newest_is_broken(host, forgetful):
     """Only a newest one that was restored lets others go."""
     for _ in range(2):
@@ -115,6 +121,9 @@ def test_the_old_stay_while_the_newest_is_broken(host, forgetful):
     assert [backup["label"] for backup in host.backups()] == [before[-1]["label"]]
 
 
+@pytest.mark.full(
+    seen_by="molecule/backup/tests/test_40_damage.py::test_damage_is_found_and_nothing_is_made_from_it"
+)
 def test_damage_in_an_older_backup_is_found(host):
     """The drill reads the whole repository; the newest backup itself is good."""
     older = host.backups()[-1]["label"]
@@ -124,6 +133,9 @@ def test_damage_in_an_older_backup_is_found(host):
     host.do("drill")
 
 
+@pytest.mark.full(
+    seen_by="molecule/backup/tests/test_40_damage.py::test_damage_is_found_and_nothing_is_made_from_it"
+)
 def test_damage_in_the_uploads_is_found(host):
     """A snapshot that can't be restored fails the drill."""
     upload = f"{UPLOADS}/noise"
@@ -136,6 +148,9 @@ def test_damage_in_the_uploads_is_found(host):
     host.do("drill")
 
 
+@pytest.mark.full(
+    seen_by="molecule/backup/tests/test_40_damage.py::test_damage_is_found_and_nothing_is_made_from_it"
+)
 @pytest.mark.parametrize(
     ("index", "says"),
     [

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 TOOL = "/usr/local/sbin/postdo-prod-backup"
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_a_second_backup_is_told_who_is_at_work")
 def test_two_backups_at_once(host):
     """One is made; the other says who is at work, with a status of its own; the drills below pass."""
     one = f"({TOOL} backup --type=full 2>&1; echo status $?)"
@@ -39,6 +42,7 @@ def test_nothing_young_goes_and_of_the_old_all_but_the_newest(host):
     host.do("drill")
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_age")
 def test_a_clock_that_is_wrong_is_noticed(host):
     """A day later the backup is overdue, a day earlier it is from the future."""
     host.do("check")

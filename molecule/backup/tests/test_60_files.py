@@ -36,6 +36,7 @@ def test_an_upload_comes_back(host):
     host.well()
 
 
+@pytest.mark.full(seen_by="molecule/backup/tests/test_60_files.py::test_an_upload_comes_back")
 def test_uploads_that_are_all_gone_are_told_and_come_back_alone(host):
     """The next backup fails and names the command, which leaves the database as it is."""
     host.run(f"echo picture > {UPLOADS}/two.txt && chown 18000:18000 {UPLOADS}/two.txt")
@@ -70,6 +71,7 @@ def test_a_dump_is_loaded_and_the_old_database_kept(host):
     host.run(f"docker exec {DATABASE} dropdb -U postgres {old}")
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_a_dump_is_whole_or_not_there")
 def test_a_dump_that_is_cut_is_refused(host):
     """Nothing has changed, and no half-loaded database is left."""
     databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"

@@ -66,7 +66,12 @@ def mend_read_only(host):
     ("harm", "mend", "reason"),
     [
         (harm_full, mend_full, "No space left on device"),
-        (harm_read_only, mend_read_only, "Read-only file system"),
+        pytest.param(
+            *(harm_read_only, mend_read_only, "Read-only file system"),
+            marks=pytest.mark.full(
+                seen_by="molecule/backup/tests/test_70_full_disks.py::test_the_repository_takes_no_more"
+            ),
+        ),
     ],
     ids=["full", "read-only"],
 )
@@ -102,6 +107,7 @@ def test_the_repository_takes_no_more(small, account, harm, mend, reason):
     small.do("drill")
 
 
+@pytest.mark.full(seen_by="tests/test_backup.py::test_a_gap_in_the_log")
 def test_a_log_that_waited_for_too_long_has_a_gap(small):
     """More of it than may wait is dropped: check says so, no drill passes, and a backup leads past it."""
     limit = "sed -i.kept 's/^archive-push-queue-max=.*/archive-push-queue-max=16MiB/'"

@@ -7,6 +7,9 @@ from machines import DATABASE
 DEVELOPMENT = "postdo-dev-db"
 DATA = "/var/lib/docker/volumes/postdo-dev-db-data/_data"
 PERSON = "alice.liddell@wonderland.example"
+FULL = pytest.mark.full(
+    seen_by="molecule/backup/tests/test_80_pull.py::test_what_would_not_be_anonymous_is_refused"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,8 @@ def pull(both, tmp_path):
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
-        (None, "pull_as_it_is=true"),
-        ("", "is empty"),
+        pytest.param(None, "pull_as_it_is=true", marks=FULL),
+        pytest.param("", "is empty", marks=FULL),
         ("UPDATE people SET email = 'x'; UPDATE nothing SET x = 1", '"nothing" does not exist'),
     ],
     ids=["none", "empty", "broken"],

@@ -19,12 +19,14 @@ install -d -o keeper -m 0700 /srv/keeper/.ssh /srv/keeper/backups
 install -o keeper -m 0600 {KEYS}/client.pub /srv/keeper/.ssh/authorized_keys
 systemctl start ssh
 """
-# The hosts' router, which is this machine.
-ENDPOINT = "10.88.0.1:8443"
 APPLICATION = """
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 application = DomainDispatcherApplication(create_backend_app)
 """
+# The server is another, and nothing else.
+FULL = pytest.mark.full(
+    seen_by="molecule/backup/tests/test_90_elsewhere.py::test_backups_go_there_and_come_back"
+)
 LOCK = PROJECT / "molecule/backup/requirements.txt"
 
 
@@ -43,10 +45,12 @@ def sftp(small):
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory):
+def s3(small, tmp_path_factory):
     """Run a server that speaks S3, with a bucket; return the variables for it."""
     directory = tmp_path_factory.mktemp("s3")
-    name = ENDPOINT.partition(":")[0]
+    # The hosts' router, which is this machine.
+    name = f"{small.address.rpartition('.')[0]}.1"
+    endpoint = f"{name}:8443"
     subject = f"-subj /CN={name} -addext subjectAltName=IP:{name},DNS:{name}"
     for command in (
         "uv venv --quiet venv",
@@ -62,10 +66,10 @@ def s3(tmp_path_factory):
     )
     with (directory / "log").open("w") as log:
         server = subprocess.Popen(
-            [*command.split(), "--bind", ENDPOINT, "s3"], cwd=directory, stdout=log, stderr=log
+            [*command.split(), "--bind", endpoint, "s3"], cwd=directory, stdout=log, stderr=log
         )
     try:
-        make = urllib.request.Request(f"https://{ENDPOINT}/backups", method="PUT")
+        make = urllib.request.Request(f"https://{endpoint}/backups", method="PUT")
         trust = ssl.create_default_context(cafile=directory / "certificate")
 
         def made() -> bool:
@@ -78,7 +82,7 @@ def s3(tmp_path_factory):
         yield {
             "backup_repository": "s3",
             "backup_directory": "/postdo-prod",
-            "backup_s3_endpoint": ENDPOINT,
+            "backup_s3_endpoint": endpoint,
             "backup_s3_bucket": "backups",
             "backup_s3_key": "key",
             "backup_s3_secret": "secret",
@@ -109,7 +113,9 @@ def networks(host):
     ("variable", "file", "says"),
     [
         ("backup_sftp_host_key", "other.pub", "known hosts failure"),
-        ("backup_sftp_private_key", "other", "public key authentication failed"),
+        pytest.param(
+            *("backup_sftp_private_key", "other", "public key authentication failed"), marks=FULL
+        ),
     ],
 )
 def test_the_wrong_key_of_either_side_is_refused(small, sftp, given, variable, file, says):
@@ -122,7 +128,7 @@ def test_the_wrong_key_of_either_side_is_refused(small, sftp, given, variable, f
     assert small.run("ls /srv/keeper/backups") == ""
 
 
-@pytest.mark.parametrize("kind", ["sftp", "s3"])
+@pytest.mark.parametrize("kind", ["sftp", pytest.param("s3", marks=FULL)])
 def test_backups_go_there_and_come_back(small, given, request, kind):
     """The database has a way out while its repository is elsewhere, and no longer."""
     variables = given(request.getfixturevalue(kind))

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from hosts import ADDRESSES, Host
+from hosts import SHORT, Host
 from playwright.sync_api import Browser, sync_playwright
 from scheduling import pytest_xdist_make_scheduler  # noqa: F401 - a hook
 
 
 @pytest.fixture(
     scope="session",
-    params=ADDRESSES,
+    params=["debian12"] if SHORT else ["debian12", "debian13"],
 )
 def host(request: pytest.FixtureRequest) -> Host:
     """Each host in turn, or side by side with one worker for each."""

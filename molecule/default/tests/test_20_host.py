@@ -69,7 +69,9 @@ def test_status_tells_how_things_are(host, application):
     assert screen.code == 0, screen.said
     assert "postdo-dev-db-data" in screen.out
     report = json.loads(run_sh(host, "dev status -e status_format=json").out)
-    assert report["migrations"] == {"known": True, "applied": 19, "unapplied": []}
+    applied = int(run_sh(host, "-1 psql -At -c 'SELECT count(*) FROM django_migrations'").out)
+    assert report["migrations"] == {"known": True, "applied": applied, "unapplied": []}
+    assert applied >= 19
     assert {item["health"] for item in report["containers"].values()} == {"healthy"}
     host.run("docker stop postdo-dev-pgadmin")
     try:

@@ -7,9 +7,12 @@ import pytest
 from hosts import PAGES, PRODUCTION, wait_until
 
 SETTINGS = "/etc/docker/daemon.json"
+FULL = pytest.mark.full(
+    seen_by="molecule/default/tests/test_40_recovery.py::test_a_program_that_ends_comes_back"
+)
 
 
-@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+@pytest.mark.parametrize("signal", [pytest.param("TERM", marks=FULL), "KILL"])
 @pytest.mark.parametrize("container", PRODUCTION)
 def test_a_program_that_ends_comes_back(host, container, signal):
     """gunicorn or PostgreSQL is gone; the engine starts it again, and the page is there."""
@@ -31,6 +34,9 @@ def test_containers_outlive_a_restart_of_the_engine(host):
     assert host.seen_by_neighbour(*host.targets()) == []
 
 
+@pytest.mark.full(
+    seen_by="molecule/default/tests/test_40_recovery.py::test_a_reboot_brings_production_back_without_ansible"
+)
 def test_containers_come_back_after_a_restart_of_an_engine_without_live_restore(host):
     """The engine ends its containers and starts them again, behind the same wall."""
     before = host.run(f"cat {SETTINGS}")
@@ -71,6 +77,9 @@ def test_a_reboot_brings_production_back_without_ansible(host):
     assert {name for name, _ in running(host)} == set(PRODUCTION)
 
 
+@pytest.mark.full(
+    seen_by="molecule/default/tests/test_40_recovery.py::test_the_unit_stops_and_starts_its_environment_and_no_other"
+)
 def test_a_stopped_and_disabled_environment_stays_down_over_a_reboot(host):
     """What an operator has switched off is not switched on by the engine."""
     host.run("systemctl disable --now postdo-prod", timeout=300)

@@ -95,6 +95,9 @@ def commit(host):
     host.run(f"rm -rf {host.source}/.git")
 
 
+@pytest.mark.full(
+    seen_by="molecule/deploy/tests/test_20_bad_releases.py::test_a_migration_that_fails"
+)
 def test_production_applies_what_a_failed_run_left_once(host, entries):
     """A run fails in the second of two migrations, the old release serves on; the next is whole.
 

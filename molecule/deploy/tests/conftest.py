@@ -23,7 +23,7 @@ def account(record_property):
     """Enter a line of the table: what was done, and what the visitors met."""
 
     def enter(what: str, met: dict) -> None:
-        record_property("account", [what, met])
+        record_property("visitors", [what, met])
 
     return enter
 
@@ -36,7 +36,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in reports
         if getattr(report, "when", "") == "call"
         for name, value in report.user_properties
-        if name == "account"
+        if name == "visitors"
     ]
     if not lines:
         return

@@ -63,6 +63,9 @@ def test_going_back_is_as_careful(host, account):
     assert host.page() == host.release == serving
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_an_older_release_that_the_schema_has_left_behind_is_not_deployed_again"
+)
 def test_going_back_is_refused_where_the_schema_has_moved_on(host):
     """A column that the earlier release reads is gone: it is named, and the later release serves on."""
     serving, earlier = host.release, host.history()[-1]["before"]
@@ -77,6 +80,9 @@ def test_going_back_is_refused_where_the_schema_has_moved_on(host):
     assert host.left_over() == []
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_what_could_not_be_drained_is_healed_by_the_next_run"
+)
 def test_workers_end_their_work_before_others_begin(host, account):
     """Never are two of a kind at work at once, and what is no longer declared stops."""
     host.deployed(django_web_processes=processes("worker"))
@@ -99,6 +105,7 @@ def test_workers_end_their_work_before_others_begin(host, account):
     assert host.left_over() == []
 
 
+@pytest.mark.full(seen_by="tests/test_deploy.py::test_more_releases_than_asked_for_are_not_kept")
 def test_the_last_releases_are_kept_and_older_images_go(host):
     """Two are asked for; their images are here, those of the others are not."""
     made = []
@@ -115,6 +122,7 @@ def test_the_last_releases_are_kept_and_older_images_go(host):
     assert host.left_over() == []
 
 
+@pytest.mark.full(seen_by="tests/test_deploy.py::test_two_at_once")
 def test_two_deploys_at_once(host, account):
     """The second is refused with the name of the first and the time it began; the first goes on."""
     refused = []
@@ -138,6 +146,7 @@ def test_two_deploys_at_once(host, account):
 
 
 # Every other point is in tests/test_deploy.py.
+@pytest.mark.full(seen_by="tests/test_deploy.py::test_a_deploy_that_is_killed_at_any_point")
 @pytest.mark.parametrize("step", ["watch", "drain"])
 def test_a_deploy_that_is_killed_is_healed_by_the_next(host, account, step):
     """Visitors notice nothing, and the next run ends in one release and nothing else."""
@@ -153,6 +162,7 @@ def test_a_deploy_that_is_killed_is_healed_by_the_next(host, account, step):
     assert host.left_over() == []
 
 
+@pytest.mark.full(seen_by="tests/test_deploy.py::test_a_deploy_that_is_killed_at_any_point")
 def test_after_a_kill_the_old_release_can_be_had_again(host):
     """The operator changes his mind: a run with what served before removes what the killed one made."""
     host.deployed()
@@ -164,6 +174,7 @@ def test_after_a_kill_the_old_release_can_be_had_again(host):
     assert host.left_over() == []
 
 
+@pytest.mark.full(seen_by="tests/test_deploy.py::test_a_deploy_that_is_killed_at_any_point")
 def test_a_reboot_in_the_middle(host):
     """What served before the reboot serves after it; the next run deploys."""
     before = host.release
@@ -176,6 +187,9 @@ def test_a_reboot_in_the_middle(host):
     host.deployed()
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_removed_containers_are_no_releases_to_go_back_to"
+)
 def test_a_container_that_was_removed_by_hand_is_made_again(host):
     """The next run sees it, though its release is called the serving one."""
     release = host.release

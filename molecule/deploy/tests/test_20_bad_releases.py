@@ -57,7 +57,16 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD)
+# The others are tried with less around them.
+QUICK = ["it ends at once", "it ends once it serves"]
+FULL = pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_a_bad_release_leaves_the_one_before_with_its_workers"
+)
+
+
+@pytest.mark.parametrize(
+    "bad", [pytest.param(bad, marks=[] if bad in QUICK else [FULL]) for bad in BAD]
+)
 def test_a_bad_release_never_arrives(host, account, bad):
     """It fails with its last words, the release of before serves all along, and nothing is left."""
     before = host.release
@@ -107,6 +116,9 @@ def test_a_migration_that_fails(host, account):
     assert "changed=0" in host.deployed()
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_a_note_that_a_power_failure_took_locks_nobody_out"
+)
 def test_a_full_disk(host, account):
     """Where nothing can be written down any more, the release of before serves on."""
     before = host.release

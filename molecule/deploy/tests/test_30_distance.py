@@ -2,14 +2,15 @@
 
 import json
 
-from sites import PROJECT
+import pytest
+from hosts import INVENTORIES
 
 
 def test_the_host_is_reached_by_ssh_as_an_ordinary_user(distant):
     """Not by the connection that the other tests' hosts have."""
     log = distant.run("journalctl --no-pager --unit ssh")
     assert "Accepted publickey for deployer" in log
-    inventory = (PROJECT / "molecule/deploy/inventories/prod/hosts.yml").read_text()
+    inventory = (INVENTORIES / "prod/hosts.yml").read_text()
     assert "ansible_connection: ssh" in inventory
 
 
@@ -32,6 +33,9 @@ def test_a_release_and_back_over_ssh(distant, account):
     distant.deployed()
 
 
+@pytest.mark.full(
+    seen_by="molecule/deploy/tests/test_20_bad_releases.py::test_a_bad_release_never_arrives"
+)
 def test_a_bad_release_over_ssh(distant):
     """Its last words come from the host."""
     before = distant.release

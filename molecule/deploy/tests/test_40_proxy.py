@@ -5,8 +5,7 @@ import re
 import uuid
 
 import pytest
-from hosts import WEB, wait_until
-from sites import TOOLS
+from hosts import TOOLS, WEB, wait_until
 
 # Another one in each run: the certificate of an earlier one would still be good.
 NAME = f"site-{uuid.uuid4().hex[:6]}.test"
@@ -84,6 +83,9 @@ def test_a_visitor_waits_while_the_application_starts_again(distant):
     assert met["NewPage"]["sent"] > sum(met["NewPage"]["failed"].values())
 
 
+@pytest.mark.full(
+    seen_by="molecule/deploy/tests/test_30_distance.py::test_a_release_and_back_over_ssh"
+)
 def test_websockets_pass(distant):
     """A release whose web process speaks nothing but websockets; a frame goes there and comes back."""
     echo = (TOOLS / "echo.py").read_text()
@@ -166,12 +168,18 @@ def test_a_certificate_is_obtained_by_itself(distant, pebble):
     assert "ALPN protocol: h2" in spoken
 
 
+@pytest.mark.full(
+    seen_by="molecule/deploy/tests/test_30_distance.py::test_a_release_and_back_over_ssh"
+)
 def test_a_release_changes_behind_tls(distant, pebble):
     """The account's own visitors come over HTTPS."""
     said = distant.deployed(**pebble, django_web_log_level="WARNING")
     assert re.search(r"visitors +\d\d+ requests sent during the switch, 0 failed", said)
 
 
+@pytest.mark.full(
+    seen_by="molecule/deploy/tests/test_40_proxy.py::test_a_certificate_is_obtained_by_itself"
+)
 @pytest.mark.parametrize("kind", ["own", "self_signed"])
 def test_other_certificates(distant, pebble, kind):
     """The operator's own, exchanged for a newer one without a new container; or one that nobody vouches for."""

@@ -5,6 +5,8 @@ What is found at once is made at once. Where the mend is to take a migration awa
 
 import re
 
+import pytest
+
 ADD = 'migrations.AddField("item", "{}", models.IntegerField(null=True))'
 NOTHING = "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop)"
 RUN = "migrations.RunPython(forward, migrations.RunPython.noop)"
@@ -62,6 +64,9 @@ def test_a_database_that_is_not_as_it_was_left(first):
     assert f"go    stock.{faked}" in first.goes()
 
 
+@pytest.mark.full(
+    seen_by="molecule/default/tests/test_60_migrations.py::test_production_refuses_models_without_a_migration"
+)
 def test_a_field_renamed_without_a_file(first):
     """Nobody guesses whether the column is to be renamed or lost."""
     line = "    note = models.TextField(null=True)\n"
@@ -70,6 +75,7 @@ def test_a_field_renamed_without_a_file(first):
     first.model('    remark = models.TextField(default="none")\n', line)
 
 
+@pytest.mark.full(seen_by="tests/rehearsal/test_trial.py::test_duplicates_are_named_by_their_keys")
 def test_uniqueness_that_rows_violate(first):
     """Examples of the rows are named."""
     old, new = "price = models.IntegerField(default=0)", "price = models.IntegerField(unique=True)"
@@ -82,6 +88,9 @@ def test_uniqueness_that_rows_violate(first):
     first.model(new, old)
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_trial.py::test_code_that_is_no_transaction_and_fails_midway_tells_what_it_leaves"
+)
 def test_code_outside_of_a_transaction_that_fails_midway(first):
     """At row 101: that it would leave traces is told; there are none."""
     code = """for number, item in enumerate(items, 1):
@@ -94,6 +103,9 @@ def test_code_outside_of_a_transaction_that_fails_midway(first):
     first.remove(name)
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_trial.py::test_an_extension_that_can_not_be_made_is_told"
+)
 def test_an_extension_that_is_not_permitted(first):
     """The rehearsal is done as the role that will have to do it."""
     name = first.migration("extension", 'postgres.CreateExtension("file_fdw")')
@@ -101,6 +113,7 @@ def test_an_extension_that_is_not_permitted(first):
     first.remove(name)
 
 
+@pytest.mark.full(seen_by="tests/rehearsal/test_look.py::test_two_last_migrations_are_a_conflict")
 def test_two_last_migrations(first):
     """Nobody knows their order."""
     before = max(path.stem for path in (first.source / "stock/migrations").glob("0*.py"))
@@ -112,6 +125,7 @@ def test_two_last_migrations(first):
 
 def test_a_disk_without_room_for_a_copy(first):
     """Nothing is begun that could fill it."""
+    first.migration("room", NOTHING)
     volumes = "/var/lib/docker/volumes"
     # A small file system in the place of the real one, with what is there.
     first.run(
@@ -125,6 +139,9 @@ def test_a_disk_without_room_for_a_copy(first):
         first.run(f"umount --recursive --lazy {volumes} && umount --recursive --lazy /small")
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_trial.py::test_mail_and_calls_are_noted_and_not_done"
+)
 def test_what_only_many_rows_show(first):
     """Values that go, a table rewritten, time that grows with the rows; and mail, which no copy sends."""
     first.sql(

@@ -1,5 +1,6 @@
 """What only the live database can show: stopped cleanly, and taken up again."""
 
+import pytest
 from hosts import wait_until
 
 ADD = 'migrations.AddField("item", "{}", models.IntegerField({}))'
@@ -48,6 +49,9 @@ def test_a_row_that_came_after_the_copy(second):
     second.goes()
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_live.py::test_it_gives_up_for_a_lock_again_and_again_and_nobody_waits_long"
+)
 def test_a_table_that_somebody_holds(second):
     """It tries again and again and gives up; whoever reads meanwhile hardly waits."""
     second.field("held", "null=True")
@@ -72,6 +76,9 @@ def test_a_table_that_somebody_holds(second):
     second.goes()
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_live.py::test_an_index_whose_build_was_killed_is_built_again"
+)
 def test_a_concurrent_index_killed_midway(second):
     """The unfinished index is found, dropped and built again by the next run."""
     second.edit(
@@ -130,6 +137,9 @@ def test_a_deploy_killed_between_migrations(second):
     assert "_three" in said and "_four" in said
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_a_bad_release_leaves_the_one_before_with_its_workers"
+)
 def test_a_release_that_is_ill_after_its_migrations(second):
     """The old one serves on, with the migrated schema; no row is lost, those of meanwhile neither."""
     second.field("ill", "null=True")

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 ADD = 'migrations.AddField("item", "{}", models.IntegerField({}))'
 
 
@@ -17,6 +19,9 @@ def test_a_column_that_must_have_a_value(first):
     assert "lossless" in said
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_exercise.py::test_a_removed_column_breaks_all_that_names_it"
+)
 def test_a_column_that_the_serving_release_uses(first):
     """Dropped at once it stops; one deploy after the release stopped using it, it passes."""
     first.model("    note = models.TextField(null=True)\n", "")

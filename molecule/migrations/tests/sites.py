@@ -1,1 +1,0 @@
-../../deploy/tests/sites.py
