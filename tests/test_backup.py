@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -124,6 +126,11 @@ def test_due_on_another_day_at_another_hour(facts):
         )
 
 
+def rows(**old):
+    """Return the rows of tables, by number; `old` has each table's rows that are."""
+    return {ord(name): copies.Rows(name, number + 1000, number) for name, number in old.items()}
+
+
 @pytest.mark.parametrize(
     ("counted", "before", "after", "problems"),
     [
@@ -132,18 +139,185 @@ def test_due_on_another_day_at_another_hour(facts):
         ({"a": 4}, {"a": 5}, {"a": 5}, ["a has 4 rows in place of 5"]),
         ({"a": 6}, {"a": 5}, {"a": 5}, ["a has 6 rows in place of 5"]),
         ({"b": 1}, {"a": 0, "b": 1}, {"a": 0, "b": 1}, ["the table a is missing"]),
-        # Written to in between: 10 to 12 rows, and as much again on either side.
-        ({"a": 8}, {"a": 10}, {"a": 12}, []),
-        ({"a": 14}, {"a": 12}, {"a": 10}, []),
-        ({"a": 7}, {"a": 10}, {"a": 12}, ["a has 7 rows in place of 10"]),
-        ({"a": 15}, {"a": 10}, {"a": 12}, ["a has 15 rows in place of 10"]),
+        # Deleted in between: anything from the one to the other.
+        ({"a": 10}, {"a": 12}, {"a": 10}, []),
+        ({"a": 12}, {"a": 12}, {"a": 10}, []),
+        ({"a": 9}, {"a": 12}, {"a": 10}, ["a has 9 rows in place of 10 to 12"]),
+        ({"a": 13}, {"a": 12}, {"a": 10}, ["a has 13 rows in place of 10 to 12"]),
         # Made or dropped in between: either is right.
-        ({"new": 3}, {}, {"new": 3}, []),
-        ({}, {"old": 3}, {}, []),
+        ({"n": 3}, {}, {"n": 3}, []),
+        ({}, {"o": 3}, {}, []),
     ],
 )
 def test_compare(counted, before, after, problems):
-    assert drill.compare(counted, before, after) == problems
+    assert drill.compare(rows(**counted), rows(**before), rows(**after)) == problems
+
+
+@pytest.fixture
+def live(postgres, facts):
+    """Return a server, a database of its own there, and its environment."""
+    name = f"live_{uuid.uuid4().hex[:8]}"
+    postgres.sql(f"CREATE DATABASE {name}")
+    environment = Environment(facts(database={"name": name}))
+    environment.container = postgres.name
+    yield postgres, name, environment
+    for database in (name, f"{name}_copy"):
+        postgres.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+@contextmanager
+def session(server, database):
+    """Yield a function that lets a session run a script, and waits for its end if it shall."""
+    command = ["docker", "exec", "-i", server.name, "psql", "-XqAtU", "postgres", "-d", database]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+
+        def say(script, *, wait=True):
+            process.stdin.write(f"SET statement_timeout = 0;\n{script};\n\\echo done\n")
+            process.stdin.flush()
+            assert not wait or process.stdout.readline() == "done\n"
+
+        yield say
+        process.stdin.close()
+
+
+# Tables of every kind; of those whose names say so, a backup holds the rows.
+TABLES = """
+CREATE TABLE held_plain AS SELECT generate_series(1, 100) n;
+CREATE TABLE held_empty (n int);
+CREATE TABLE parted (n int) PARTITION BY LIST (n);
+CREATE TABLE held_part PARTITION OF parted FOR VALUES IN (1);
+INSERT INTO parted VALUES (1), (1);
+CREATE TABLE held_parent (n int);
+CREATE TABLE held_child () INHERITS (held_parent);
+INSERT INTO held_child VALUES (1), (2), (3);
+CREATE MATERIALIZED VIEW held_view AS SELECT * FROM held_plain;
+CREATE MATERIALIZED VIEW unpopulated AS SELECT * FROM held_plain WITH NO DATA;
+CREATE UNLOGGED TABLE unlogged AS SELECT 1 AS n;
+CREATE EXTENSION file_fdw;
+CREATE SERVER away FOREIGN DATA WRAPPER file_fdw;
+CREATE FOREIGN TABLE afar (n int) SERVER away OPTIONS (filename '/nonexistent');
+CREATE FOREIGN TABLE part_afar PARTITION OF parted FOR VALUES IN (2) SERVER away OPTIONS (filename '/nonexistent');
+CREATE FOREIGN TABLE child_afar () INHERITS (held_parent) SERVER away OPTIONS (filename '/nonexistent');
+CREATE SCHEMA "Held" CREATE TABLE "of ours" (n int);
+INSERT INTO "Held"."of ours" VALUES (1);
+ALTER TABLE "Held"."of ours" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE TABLE going AS SELECT 1 AS n;
+CREATE TABLE locked AS SELECT 1 AS n;
+"""
+HELD = {"plain": 100, "empty": 0, "part": 2, "parent": 0, "child": 3, "view": 100}
+
+
+def test_what_a_backup_holds_is_counted(live):
+    """No temporary, unlogged or foreign table, none twice, none that goes or is locked; whatever limits queries have."""
+    server, name, environment = live
+    server.sql(TABLES, name)
+    server.sql(f"ALTER DATABASE {name} SET statement_timeout = 1")
+    with session(server, name) as one, session(server, name) as other:
+        one("CREATE TEMP TABLE passing AS SELECT 1 AS n; BEGIN; LOCK TABLE locked")
+        # It is still listed, and gone once it can be read.
+        other("BEGIN; DROP TABLE going")
+        other("DO 'BEGIN PERFORM pg_sleep(3); END'; COMMIT", wait=False)
+        counted = copies.counts(environment, server.name)
+    found = {table.table: table.all for table in counted.values()}
+    assert found == {f"held_{kind}": number for kind, number in HELD.items()} | {
+        '"Held"."of ours"': 1
+    }
+
+
+# What happens to a table of 100 rows before the copy's moment, to the copy, and after the moment; and what is said.
+MEANWHILE = {
+    "still": ("", "", "", ""),
+    "queue": (
+        "INSERT INTO queue SELECT -1 FROM generate_series(1, 500)",
+        "",
+        "DELETE FROM queue WHERE n < 0",
+        "",
+    ),
+    "refilled": (
+        "DELETE FROM refilled WHERE n > 50",
+        "",
+        "INSERT INTO refilled SELECT generate_series(51, 100)",
+        "",
+    ),
+    "updated": ("UPDATE updated SET n = n", "", "UPDATE updated SET n = n + 1", ""),
+    "emptied": ("TRUNCATE emptied", "", "INSERT INTO emptied VALUES (1)", ""),
+    "altered": ("ALTER TABLE altered ALTER n TYPE bigint", "", "", ""),
+    "vacuumed": ("VACUUM FULL vacuumed", "", "VACUUM FREEZE vacuumed", ""),
+    "frozen": (
+        "VACUUM FREEZE frozen",
+        "DELETE FROM frozen WHERE n = 7",
+        "",
+        "99 rows in place of 100",
+    ),
+    "exchanged": (
+        "ALTER TABLE exchanged RENAME TO old; CREATE TABLE exchanged (n int)",
+        "",
+        "",
+        "",
+    ),
+    "made_again": ("DROP TABLE made_again", "", "CREATE TABLE made_again (n int)", ""),
+    "short": ("", "DELETE FROM short WHERE n = 7", "", "99 rows in place of 100"),
+    "empty": ("", "TRUNCATE empty", "", "0 rows in place of 100"),
+    "gone": ("", "DROP TABLE gone", "", "missing"),
+    # One row is lost among many that come and go.
+    "short_queue": (
+        "INSERT INTO short_queue SELECT -1 FROM generate_series(1, 500)",
+        "DELETE FROM short_queue WHERE n = 7",
+        "DELETE FROM short_queue WHERE n < 0",
+        "99 rows in place of 100",
+    ),
+    "shrinking": (
+        "DELETE FROM shrinking WHERE n > 90",
+        "DELETE FROM shrinking WHERE n < 20",
+        "DELETE FROM shrinking WHERE n > 80",
+        "71 rows in place of 80 to 100",
+    ),
+}
+
+
+def test_a_copy_lacks_no_row_whatever_is_written_meanwhile(live):
+    """The copy is of a moment between two counts."""
+    server, name, environment = live
+    for table in MEANWHILE:
+        server.sql(f"CREATE TABLE {table} AS SELECT generate_series(1, 100) n", name)
+    before, harm, after, said = zip(*MEANWHILE.values(), strict=True)
+    since = copies.horizon(environment)
+    first = copies.counts(environment, server.name, since, copies.LIVE_LIMIT)
+    for script in filter(None, before):
+        server.sql(script, name)
+    # It keeps tables' numbers and rows' transactions, as a backup does.
+    server.sql(f"CREATE DATABASE {name}_copy TEMPLATE {name}")
+    for script in filter(None, harm):
+        server.sql(script, f"{name}_copy")
+    for script in filter(None, after):
+        server.sql(script, name)
+    last = copies.counts(environment, server.name, since, copies.LIVE_LIMIT)
+    environment.database["name"] = f"{name}_copy"
+    found = drill.compare(copies.counts(environment, server.name, since), first, last)
+    wanted = {table: text for table, text in zip(MEANWHILE, said, strict=True) if text}
+    assert found == [
+        f"the table {table} is missing" if text == "missing" else f"{table} has {text}"
+        for table, text in sorted(wanted.items())
+    ]
+
+
+def test_a_transaction_that_ends_meanwhile_is_no_loss(live):
+    """What it had written before the first count, and commits after it, is nothing old."""
+    server, name, environment = live
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 100) n", name)
+    with session(server, name) as open_:
+        open_("BEGIN; INSERT INTO t VALUES (-1); SAVEPOINT s; INSERT INTO t VALUES (-2)")
+        open_("DELETE FROM t WHERE n > 90")
+        # Others begin and end meanwhile.
+        server.sql("INSERT INTO t VALUES (-3)", name)
+        since = copies.horizon(environment)
+        first = copies.counts(environment, server.name, since)
+        open_("COMMIT")
+        counted = copies.counts(environment, server.name, since)
+    last = copies.counts(environment, server.name, since)
+    assert [table.all for (table,) in (first.values(), counted.values())] == [101, 93]
+    assert drill.compare(counted, first, last) == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from .environment import (
+    UNLIMITED,
     Environment,
     Failure,
     attempt,
@@ -30,13 +31,33 @@ from .environment import (
 
 PGDATA = "/var/lib/postgresql/data/pgdata"
 
-# Exact numbers of rows, of every table that is no system's and not larger than a limit.
+# Rows of each table that a backup holds: not of temporary and unlogged tables, which are not in the log, nor of
+# foreign ones. A transaction for each, so that nobody waits for the whole; one that goes meanwhile is left out (its
+# name is a number then), and so is one that somebody holds locked.
 _COUNTS = """
-SELECT json_object_agg(relation::text, (xpath('/row/n/text()',
-  query_to_xml('SELECT count(*) AS n FROM ' || relation, false, true, '')))[1]::text::bigint)
-FROM (SELECT format('%I.%I', schemaname, tablename)::regclass AS relation FROM pg_tables
-      WHERE schemaname NOT IN ('pg_catalog', 'information_schema')) AS tables
-WHERE pg_table_size(relation) < {limit}
+SET lock_timeout = '5s';
+DO $$
+DECLARE
+    one regclass;
+    figures bigint[];
+    lines text[];
+BEGIN
+    FOR one IN SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am a ON a.oid = c.relam
+        WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.relispopulated AND a.amname = 'heap'
+          AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+    LOOP
+        BEGIN
+            IF pg_table_size(one) < {limit} THEN
+                EXECUTE format('SELECT ARRAY[count(*), {old}] FROM ONLY %s', one) INTO figures;
+                lines := lines || json_build_array(one::oid::bigint, one::text, figures[1], figures[2])::text;
+            END IF;
+        EXCEPTION WHEN undefined_table OR syntax_error OR lock_not_available THEN NULL;
+        END;
+        COMMIT;
+    END LOOP;
+    PERFORM set_config('postdo.counted', coalesce(array_to_string(lines, E'\\n'), ''), false);
+END $$;
+SELECT current_setting('postdo.counted');
 """
 
 # Larger ones are not counted in a server that serves: reading them would push its cache out.
@@ -58,6 +79,15 @@ _RECOVERY_SETTINGS = (
     "restore_command",
     *(f"recovery_target{end}" for end in ("", "_name", "_time", "_action", "_timeline")),
 )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows a table has, and how many of them are `old`: unchanged since a moment that was asked about."""
+
+    table: str
+    all: int
+    old: int
 
 
 class Ended(Failure):
@@ -298,20 +328,22 @@ class Copy:
     def examine_structure(self) -> None:
         """Read all tables and indexes with pg_amcheck; raises Failure with what it found."""
         query = "SELECT 1 FROM pg_extension WHERE extname = 'amcheck'"
-        names = psql(self.container, "SELECT datname FROM pg_database WHERE datallowconn")
+        # One whose removal was cut off can't be connected to.
+        usable = "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2"
+        names = psql(self.container, usable)
         ours = [name for name in names.splitlines() if not psql(self.container, query, name)]
         done = attempt(
-            *("docker", "exec", self.container, "pg_amcheck", "--username=postgres", "--all"),
-            *("--install-missing", "--heapallindexed", "--jobs=2"),
+            *("docker", "exec", *UNLIMITED, self.container, "pg_amcheck", "--username=postgres"),
+            *("--all", "--install-missing", "--heapallindexed", "--jobs=2"),
         )
         if done.returncode:
             raise Failure(f"pg_amcheck found damage: {last_words(done, 10)}")
         for name in ours:
             psql(self.container, "DROP EXTENSION amcheck", name)
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of rows of each table."""
-        return counts(self.environment, self.container)
+    def counts(self, since: str = "") -> dict[int, Rows]:
+        """Return the rows of each table, by its number."""
+        return counts(self.environment, self.container, since)
 
     def unapplied(self) -> list[str] | None:
         """Return the serving release's migrations that the copy lacks; None where there is no release.
@@ -348,10 +380,22 @@ class Copy:
             raise Failure(f"Pages of the restored database are damaged: {last_words(done)}")
 
 
-def counts(environment: Environment, container: str, limit: int = 10**18) -> dict[str, int]:
-    """Return the number of rows of each of the application's tables of less than `limit` bytes."""
-    query = _COUNTS.format(limit=limit)
-    return json.loads(psql(container, query, environment.database["name"]) or "null") or {}
+def horizon(environment: Environment) -> str:
+    """Return the transaction of the live server before which all have ended."""
+    return psql(environment.container, "SELECT pg_snapshot_xmin(pg_current_snapshot())::xid")
+
+
+def counts(
+    environment: Environment, container: str, since: str = "", limit: int = 10**18
+) -> dict[int, Rows]:
+    """Return the rows of each of the application's tables of less than `limit` bytes, by the table's number.
+
+    Those are old that no transaction from `since` on, as `horizon` returned it, has written; without it all are.
+    """
+    old = f"count(*) FILTER (WHERE age(xmin) > age(''{since}''::xid))" if since else "count(*)"
+    query = _COUNTS.format(limit=limit, old=old)
+    lines = psql(container, query, environment.database["name"]).splitlines()
+    return {number: Rows(*figures) for number, *figures in map(json.loads, lines)}
 
 
 def make_volume(environment: Environment, name: str, *further: str) -> None:

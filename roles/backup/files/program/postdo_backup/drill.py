@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from . import copies, media, repository, timelines
-from .copies import Copy, Target
+from .copies import Copy, Rows, Target
 from .environment import Environment, Failure, running, stamp, when
 
 
@@ -29,29 +29,30 @@ class Watch:
         return f"{total} ({', '.join(f'{k} {v:.1f}' for k, v in self.steps.items())})"
 
 
-def examine(copy: Copy, watch: Watch) -> dict[str, int]:
-    """Examine a copy that runs, by everything but its pages, and return its numbers of rows."""
+def examine(copy: Copy, watch: Watch, since: str = "") -> dict[int, Rows]:
+    """Examine a copy that runs, by everything but its pages, and return the rows of its tables."""
     with watch.step("preparing"):
         copy.prepare()
     with watch.step("structure"):
         copy.examine_structure()
     with watch.step("rows"):
-        return copy.counts()
+        return copy.counts(since)
 
 
-def compare(counted: dict[str, int], before: dict[str, int], after: dict[str, int]) -> list[str]:
-    """Return what speaks against a copy, given the live numbers before and after its moment.
+def compare(counted: dict[int, Rows], before: dict[int, Rows], after: dict[int, Rows]) -> list[str]:
+    """Return what speaks against a copy, given the live rows before and after its moment.
 
-    What was written in between is allowed for twice: rows come and go in one table.
+    Rows that are old before can only become fewer: the copy has at most these, and at least those that are old
+    after, however many others came and went meanwhile.
     """
     problems = []
-    for table in sorted(before.keys() & after.keys()):
-        low, high = sorted((before[table], after[table]))
-        slack = high - low
+    for table in sorted(before.keys() & after.keys(), key=lambda table: after[table].table):
+        name, least, most = after[table].table, after[table].old, before[table].old
         if table not in counted:
-            problems.append(f"the table {table} is missing")
-        elif not low - slack <= counted[table] <= high + slack:
-            problems.append(f"{table} has {counted[table]} rows in place of {before[table]}")
+            problems.append(f"the table {name} is missing")
+        elif not least <= counted[table].old <= most:
+            wanted = f"{least}" if least == most else f"{least} to {most}"
+            problems.append(f"{name} has {counted[table].old} rows in place of {wanted}")
     return problems
 
 
@@ -70,10 +71,11 @@ def drill(environment: Environment) -> dict:
     newest = usable[-1]
     copies.room(environment, newest.size)
     watch = Watch()
-    before = copies.counts(environment, environment.container, copies.LIVE_LIMIT)
+    since = copies.horizon(environment)
+    before = copies.counts(environment, environment.container, since, copies.LIVE_LIMIT)
     name = f"drill-{stamp()}"
     repository.mark(environment, name)
-    after = copies.counts(environment, environment.container, copies.LIVE_LIMIT)
+    after = copies.counts(environment, environment.container, since, copies.LIVE_LIMIT)
     problems = []
     with Copy(environment, "drill") as copy:
         with watch.step("files"):
@@ -81,7 +83,7 @@ def drill(environment: Environment) -> dict:
             copy.restore(Target("name", newest.label, name, branch))
         with watch.step("log"):
             copy.start()
-        counted = examine(copy, watch)
+        counted = examine(copy, watch, since)
         problems += compare(counted, before, after)
         with watch.step("Django"):
             unapplied = copy.unapplied()
@@ -113,7 +115,7 @@ def drill(environment: Environment) -> dict:
         "restored_to": when(time.time()),
         "steps": watch.steps,
         "seconds": round(sum(watch.steps.values()), 2),
-        "rows": sum(counted.values()),
+        "rows": sum(rows.all for rows in counted.values()),
         "tables": len(counted),
         "size": newest.size,
         "uploads": files,

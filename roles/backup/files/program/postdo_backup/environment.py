@@ -23,6 +23,7 @@ from postdo_host import (
 )
 
 __all__ = [
+    "UNLIMITED",
     "Busy",
     "Environment",
     "Failure",
@@ -38,6 +39,9 @@ __all__ = [
     "status",
     "when",
 ]
+
+# Arguments of docker exec: the limits that an operator sets for the site's queries are not for a client's in there.
+UNLIMITED = ("--env", "PGOPTIONS=-c statement_timeout=0 -c transaction_timeout=0")
 
 
 class Environment:
@@ -109,7 +113,7 @@ class Environment:
 def psql(container: str, query: str, database: str = "postgres") -> str:
     """Return what a query gives the superuser, without alignment; raises Failure."""
     return run(
-        *("docker", "exec", "--interactive", container, "psql", "-XqAt"),
+        *("docker", "exec", "--interactive", *UNLIMITED, container, "psql", "-XqAt"),
         *("-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database),
         doing=f"A query in {container}",
         input=query,

@@ -38,7 +38,7 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
             # tables: those of the statistics are among them.
             script = f"BEGIN;\n{sql}\n;\nCOMMIT;\nANALYZE;\nVACUUM FULL;\n"
             psql(copy.container, script, ours["name"])
-        counted = copy.counts()
+        counted = copy.counts().values()
         copy.stop()
         if sql:
             copy.forget_log()
@@ -46,7 +46,7 @@ def pull(environment: Environment, source: Environment, sql: str) -> str:
             environment, {environment.volume: copy.volume}, f"the data of {source.prefix}"
         )
     return (
-        f"{environment.prefix} has the data of {source.prefix}: {sum(counted.values())} rows in "
+        f"{environment.prefix} has the data of {source.prefix}: {sum(rows.all for rows in counted)} rows in "
         f"{len(counted)} tables{', anonymised' if sql else ', NOT anonymised'}. The data of before is kept "
         f"in {kept}."
     )

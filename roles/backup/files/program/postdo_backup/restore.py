@@ -62,7 +62,8 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
                 media.known_good(environment, snapshots[-1].moment)
         finally:
             media.remove(media.copy_of(environment))
-    rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in sorted(counted.items()))
+    numbers = sorted((rows.table, rows.all) for rows in counted.values())
+    rows = "\n".join(f"  {table:40} {number:>12} rows" for table, number in numbers)
     return (
         f"{environment.prefix} was restored to {to} from {base.label}: {watch}\n{rows}\n"
         f"  Checksums and pg_amcheck: no damage. Django: {_words(unapplied)}.\n"
