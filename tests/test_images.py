@@ -2,9 +2,11 @@
 
 import json
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
+import yaml
 
 LEFT_BEHIND = (
     "find / -xdev \\( -name ca-bundle.crt -o -path '/var/lib/apt/lists/*_Packages*' -o -name '*.deb'"
@@ -31,6 +33,35 @@ def inside(image, script):
 def image(request):
     """Return the name of each image in turn."""
     return images()[request.param]
+
+
+def test_an_empty_volume_of_uploads_stays_the_applications(run, repository):
+    """Whichever container that shares it is made last: the volume could take over the owner from any image."""
+    (play,) = [
+        task["community.docker.docker_container"]
+        for task in yaml.safe_load((repository / "roles/proxy/tasks/main.yml").read_text())
+        if "community.docker.docker_container" in task
+    ]
+    (mount,) = [one for one in play["volumes"] if one.startswith("{{ stack_media }}:")]
+    name = f"imagestest-{uuid.uuid4().hex[:8]}"
+    mounts = {
+        "application": f"{name}:/srv/media",
+        "proxy": mount.replace("{{ stack_media }}", name),
+    }
+    # What backs them up has no such directory of its own.
+    assert inside(images()["postgres"], "ls /srv") == "backup"
+    owners, made = [], []
+    try:
+        for which in ("application", "proxy"):
+            made.append(f"{name}-{which}")
+            done = run("docker", "create", "--name", made[-1], "-v", mounts[which], images()[which])
+            assert done.returncode == 0, done.stderr
+            place = run("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", name).stdout
+            owners.append(Path(place.strip()).stat().st_uid)
+    finally:
+        run("docker", "rm", "--force", *made)
+        run("docker", "volume", "rm", name)
+    assert owners == [18000, 18000]
 
 
 def test_no_compiler_no_installer_of_python_packages_and_nothing_left_behind(image):

@@ -503,6 +503,20 @@ def test_facts_tell_the_version_of_the_cluster_in_a_volume(module, stack):
     assert facts(module, prefix)["volumes"][f"{prefix}-db-data"]["postgres_major"] == "17"
 
 
+def test_facts_tell_whose_a_plain_volume_is(module, stack):
+    prefix, docker = stack
+    path = docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{prefix}-db-data")
+    for owner in (0, 18000):
+        os.chown(path, owner, owner)
+        assert facts(module, prefix)["volumes"][f"{prefix}-db-data"]["owner"] == owner
+    options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs"]
+    other = docker("volume", "create", *options, f"{prefix}-mounted")
+    try:
+        assert facts(module, prefix)["volumes"][other]["owner"] is None
+    finally:
+        docker("volume", "rm", other)
+
+
 def test_facts_tell_who_listens_at_which_address(module):
     with (
         socket.create_server(("127.0.0.1", 0)) as four,

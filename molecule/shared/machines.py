@@ -70,6 +70,13 @@ class Machine(Host):
         """Return the host's clock."""
         return float(self.run("date +%s.%N"))
 
+    # -- the uploads --------------------------------------------------------------------------
+
+    def upload(self, name: str, content: str) -> None:
+        """Write a file among the uploads as the application does; fail the test if it may not."""
+        command = f"docker exec -i {self.serving()} sh -c 'cat > /srv/media/{name}'"
+        self.run(command, input=f"{content}\n")
+
     # -- the writer ---------------------------------------------------------------------------
 
     @contextmanager

@@ -109,16 +109,19 @@ def _container(item):
 
 
 def _volume(item):
-    """Return a volume's labels and path and, where it holds a cluster, PostgreSQL's version."""
+    """Return a volume's labels and path, of a plain one the owner, and where it holds a cluster PostgreSQL's version."""
     version = ""
     for place in ("PG_VERSION", "pgdata/PG_VERSION"):
         path = os.path.join(item["Mountpoint"], place)
         if os.path.exists(path):
             with open(path, encoding="ascii") as handle:
                 version = handle.read().strip()
+    # Others are on their own terms, and may not be mounted now.
+    plain = item["Driver"] == "local" and not item["Options"] and os.path.isdir(item["Mountpoint"])
     return {
         "labels": item.get("Labels") or {},
         "path": item["Mountpoint"],
+        "owner": _owner(item["Mountpoint"])["uid"] if plain else None,
         "postgres_major": version,
     }
 

@@ -5,6 +5,11 @@ from hosts import call
 from machines import DATABASE
 
 
+def test_a_fresh_production_takes_an_upload(host):
+    """Its first release, and before anything restarts."""
+    host.upload("first.txt", "picture")
+
+
 def test_a_killed_server_is_started_again(host, account):
     """PostgreSQL's first process is killed six times; each time the engine starts it again."""
     # Nothing of what follows could tell: the machine's own memory survives it.

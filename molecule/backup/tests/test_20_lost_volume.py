@@ -14,6 +14,12 @@ PUSH = 15
 @pytest.fixture(scope="module")
 def lost(host):
     """Destroy containers and data while clients write; return the ledger and when that was."""
+    # What a backup does not hold is nothing that a copy lacks: rows without a log, and a session's own tables.
+    host.sql("DROP TABLE IF EXISTS unlogged; CREATE UNLOGGED TABLE unlogged AS SELECT 1 AS n")
+    own = "-c 'CREATE TEMP TABLE own AS SELECT 1 AS n' -c 'SELECT pg_sleep(3600)'"
+    host.run(f"docker exec --detach {DATABASE} psql -XqU postgres -d app {own}")
+    made = "SELECT count(*) FROM pg_class WHERE relname = 'own'"
+    host.until(lambda: host.sql(made) == "1", "the session has its table")
     host.do("backup --type=full")
     with host.writing("lost") as ledger:
         time.sleep(RECOVERY_POINT + PUSH)

@@ -26,7 +26,7 @@ wait $process
 
 def test_an_upload_comes_back(host):
     """With -e restore_uploads=true, as it was at the backup."""
-    host.run(f"echo picture > {UPLOADS}/one.txt && chown 18000:18000 {UPLOADS}/one.txt")
+    host.upload("one.txt", "picture")
     host.do("backup")
     host.run(f"rm {UPLOADS}/one.txt && echo later > {UPLOADS}/other.txt")
     host.restore("latest", "-e", "restore_uploads=true")
@@ -34,12 +34,13 @@ def test_an_upload_comes_back(host):
     assert host.attempt(f"ls {UPLOADS}/other.txt").code != 0
     assert host.run(f"stat -c %u:%g {UPLOADS}/one.txt") == "18000:18000"
     host.well()
+    host.upload("next.txt", "picture")
 
 
 @pytest.mark.full(seen_by="molecule/backup/tests/test_60_files.py::test_an_upload_comes_back")
 def test_uploads_that_are_all_gone_are_told_and_come_back_alone(host):
     """The next backup fails and names the command, which leaves the database as it is."""
-    host.run(f"echo picture > {UPLOADS}/two.txt && chown 18000:18000 {UPLOADS}/two.txt")
+    host.upload("two.txt", "picture")
     host.do("backup")
     host.sql("CREATE TABLE since AS SELECT 1")
     host.run(f"find {UPLOADS} -mindepth 1 -delete")
@@ -51,6 +52,7 @@ def test_uploads_that_are_all_gone_are_told_and_come_back_alone(host):
     assert host.sql("SELECT count(*) FROM since") == "1"
     host.do("backup")
     host.well()
+    host.upload("three.txt", "picture")
 
 
 def test_a_dump_is_loaded_and_the_old_database_kept(host):
