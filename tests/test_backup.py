@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import jinja2
 import pytest
-from server import Server, docker, until
+from server import PASSWORD, Server, docker, until
 
 ROLE = Path(__file__).resolve().parent.parent / "roles/backup"
 PROGRAM = ROLE / "files/program"
@@ -742,6 +742,165 @@ def test_a_dump_is_whole_or_not_there(environment, tmp_path, monkeypatch, wrong,
         assert path.stat().st_mode & 0o777 == 0o600
     there = {item.name: item.read_text() for item in path.parent.iterdir()}
     assert there == (old if wrong else {"app.dump": "PGDMP"})
+
+
+# An extension that only a superuser makes, in a schema of its own, with rows that a dump has.
+EXTENSION = {
+    "atlas.control": "default_version = '1.0'\nschema = atlas_ext\nrelocatable = false\n",
+    "atlas--1.0.sql": """
+CREATE TABLE places (id serial PRIMARY KEY, name text);
+INSERT INTO places (name) VALUES ('here');
+SELECT pg_extension_config_dump('places', 'WHERE id > 1');
+SELECT pg_extension_config_dump('places_id_seq', '');
+""",
+}
+
+# As another provider's database may be.
+SOURCE = """
+CREATE SCHEMA other_ext AUTHORIZATION app;
+CREATE EXTENSION citext SCHEMA other_ext;
+CREATE EXTENSION earthdistance SCHEMA other_ext CASCADE;
+CREATE SCHEMA "Odd ext";
+GRANT ALL ON SCHEMA "Odd ext" TO app;
+CREATE EXTENSION hstore SCHEMA "Odd ext";
+COMMENT ON EXTENSION hstore IS 'ours';
+CREATE EXTENSION pg_trgm;
+CREATE EXTENSION atlas;
+INSERT INTO atlas_ext.places (name) VALUES ('there');
+SET ROLE app;
+CREATE TABLE account (
+    id bigserial PRIMARY KEY, email other_ext.citext UNIQUE, name text, more "Odd ext".hstore, at other_ext.earth
+);
+CREATE INDEX ON account USING gin (name gin_trgm_ops);
+INSERT INTO account (email) VALUES ('Anna@example.com');
+CREATE TABLE "an EXTENSION of ours" AS SELECT 1 AS n;
+"""
+
+
+@pytest.fixture(scope="module")
+def loading(image, tmp_path_factory):
+    """Yield a server that knows the extension, with a database to load and one to be replaced."""
+    place = tmp_path_factory.mktemp("extension")
+    for name, text in EXTENSION.items():
+        (place / name).write_text(text)
+        (place / name).chmod(0o644)
+    mounts = [
+        f"--volume={place / name}:/usr/share/postgresql/17/extension/{name}:ro"
+        for name in EXTENSION
+    ]
+    server = Server(image)
+    try:
+        server.start(options=mounts)
+        server.prepare()
+        server.sql("CREATE DATABASE source OWNER app")
+        server.run("psql", "-XqAtv", "ON_ERROR_STOP=1", "-d", "source", "-c", SOURCE)
+        yield server
+    finally:
+        server.remove()
+
+
+def dumped(server, path, *options):
+    """Dump the database to load, and return where."""
+    command = ["docker", "exec", server.name, "pg_dump", "--format=custom", *options, "source"]
+    with path.open("wb") as file:
+        subprocess.run(command, stdout=file, check=True)
+    return path
+
+
+def test_a_dump_brings_its_extensions_where_they_were(loading, environment, tmp_path):
+    """With their tables' rows; the application finds what they made, and what the database was set to stays."""
+    environment.container = loading.name
+    loading.sql("ALTER DATABASE app SET search_path = public, pg_temp")
+    loading.sql("ALTER ROLE app IN DATABASE app SET app.motto = 'it''s'")
+    transfer.load(environment, dumped(loading, tmp_path / "dump"))
+
+    def asked(query):
+        done = loading.client(PASSWORD, query)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    where = "SELECT string_agg(extname || ' ' || extnamespace::regnamespace, ', ' ORDER BY extname) FROM pg_extension"
+    assert asked(where) == (
+        'atlas atlas_ext, citext other_ext, cube other_ext, earthdistance other_ext, hstore "Odd ext", '
+        "pg_trgm public, plpgsql pg_catalog"
+    )
+    # By the operator of an extension: it would be another letter by letter.
+    assert asked("SELECT count(*) FROM account WHERE email = 'anna@EXAMPLE.com'") == "1"
+    assert asked("SHOW search_path") == 'public, pg_temp, "Odd ext", atlas_ext, other_ext'
+    assert asked("SHOW app.motto") == "it's"
+    assert asked('SELECT n FROM "an EXTENSION of ours"') == "1"
+    places = "SELECT string_agg(name, ' ' ORDER BY id) || nextval('atlas_ext.places_id_seq') FROM atlas_ext.places"
+    assert loading.sql(places, "app") == "here there3"
+
+
+@pytest.mark.parametrize(
+    ("options", "renamed", "says"),
+    [
+        (
+            ["--exclude-extension=citext"],
+            b"atlas",
+            'ERROR:  type "other_ext.citext" does not exist',
+        ),
+        # An extension of a name as long, which is not there.
+        ([], b"atlax", "Add its Debian package to postgres_extra_packages"),
+    ],
+)
+def test_a_dump_that_cannot_be_loaded_is_told_with_the_servers_reason(
+    loading, environment, tmp_path, options, renamed, says
+):
+    """And nothing has changed."""
+    environment.container = loading.name
+    path = dumped(loading, tmp_path / "dump", *options)
+    path.write_bytes(path.read_bytes().replace(b"NOT EXISTS atlas", b"NOT EXISTS " + renamed))
+    there = "SELECT string_agg(datname || oid, ' ' ORDER BY oid) FROM pg_database"
+    before = loading.sql(there)
+    with pytest.raises(Failure, match="could not be loaded, nothing was changed") as failure:
+        transfer.load(environment, path)
+    assert says in str(failure.value)
+    assert loading.sql(there) == before
+
+
+COMMAND = "Command was: CREATE TABLE t (\n    a text,\n    b text,\n    c text\n);"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", "status 3"),
+        ("one\ntwo\n\nthree\nfour\nfive\n", "two\nthree\nfour\nfive"),
+        # The reason first, and what it was about after it.
+        (
+            f"pg_restore: while PROCESSING TOC:\npg_restore: error: could not execute query: ERROR:  no type\n{COMMAND}",
+            "pg_restore: error: could not execute query: ERROR:  no type\nCommand was: CREATE TABLE t (\na text,\nb text,",
+        ),
+        (
+            f"psql:1: NOTICE:  done\npsql:2: ERROR:  no\nDETAIL:  why\nCONTEXT:  a\nb\nc\nd\nSTATEMENT: {COMMAND}",
+            "psql:2: ERROR:  no\nDETAIL:  why\nCONTEXT:  a\nb",
+        ),
+        # What was tried may speak of errors too.
+        (
+            "ERROR:  no\nCommand was: CREATE FUNCTION f() AS '\nraise error: one;\ntwo\nthree\nfour\nfive'",
+            "ERROR:  no\nCommand was: CREATE FUNCTION f() AS '\nraise error: one;\ntwo",
+        ),
+        (
+            "P00   WARN: old\nP00  ERROR: [082]: no archive\nHINT: 1\nHINT: 2\nHINT: 3\nHINT: 4",
+            "P00  ERROR: [082]: no archive\nHINT: 1\nHINT: 2\nHINT: 3",
+        ),
+        # The reason last.
+        (
+            "Traceback:\n  a\nKeyError: 1\n\nDuring another exception occurred:\n\n  b\n  c\n  d\nAssertionError",
+            "b\nc\nd\nAssertionError",
+        ),
+        (
+            "a\nb\nc\ndjango.db.utils.ProgrammingError: relation\nLINE 1: SELECT\n  ^",
+            "c\ndjango.db.utils.ProgrammingError: relation\nLINE 1: SELECT\n^",
+        ),
+        ('{"message_type": "exit_error", "message": "Fatal: no"}', "Fatal: no"),
+    ],
+)
+def test_the_last_words_have_the_reason(said, told):
+    done = subprocess.CompletedProcess([], 3, "on the standard output", said)
+    assert postdo_host.last_words(done) == (told if said else "on the standard output")
 
 
 # -- the command --------------------------------------------------------------------------------

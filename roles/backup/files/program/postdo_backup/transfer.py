@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from pathlib import Path
 
-from .environment import Environment, Failure, attempt, last_words, psql, run, stamp
+from .environment import (
+    UNLIMITED,
+    Environment,
+    Failure,
+    attempt,
+    database_settings,
+    last_words,
+    psql,
+    run,
+    stamp,
+)
+
+# What an extension has made in a schema of its own is found without that schema's name: it is searched last.
+_FIND_EXTENSIONS = """
+SELECT format('ALTER DATABASE %I SET search_path TO %s, %s', current_database(), current_setting('search_path'),
+              string_agg(quote_ident(nspname), ', ' ORDER BY nspname))
+FROM (SELECT DISTINCT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace) AS schemas
+WHERE nspname !~ '^pg_' AND nspname <> 'public' AND nspname <> ALL (current_schemas(true))
+HAVING count(*) > 0 \\gexec
+"""
+
+# As a dump's table of contents names them.
+_TABLES_OF_EXTENSIONS = """
+SELECT nspname || ' ' || relname FROM pg_depend JOIN pg_class c ON c.oid = objid
+JOIN pg_namespace n ON n.oid = relnamespace
+WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_extension'::regclass AND deptype = 'e'
+"""
 
 
 def dump(environment: Environment, path: Path) -> int:
@@ -58,6 +85,57 @@ def read_through(environment: Environment, path: Path) -> None:
         raise Failure(f"{path} is not a whole dump: {last_words(done)}")
 
 
+def _parts(listed: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the lines of a table of contents that make schemas, that make extensions, and the others.
+
+    What is said about an extension (a comment) only its owner may say, and it says so itself.
+    """
+    schemas, extensions, others = [], [], []
+    for line in listed:
+        match line.split()[3:6]:
+            case ["SCHEMA", "-", *_]:
+                schemas.append(line)
+            case ["EXTENSION", "-", *_]:
+                extensions.append(line)
+            case [_, "-", "EXTENSION"]:
+                pass
+            case _:
+                others.append(line)
+    return schemas, extensions, others
+
+
+def _filled(line: str) -> str:
+    """Return the table or sequence, with its schema, that a line of a table of contents fills; empty if none."""
+    filling = re.fullmatch(r"\d+; \d+ \d+ (?:TABLE DATA|SEQUENCE SET) (.+) \S+", line)
+    return filling[1] if filling else ""
+
+
+def _restore(
+    environment: Environment, path: Path, database: str, lines: list[str], *options: str
+) -> None:
+    """Load what the lines of a dump's table of contents say, all or nothing; raises Failure."""
+    if not lines:
+        return
+    container, listing = environment.container, f"/tmp/{database}.list"
+    command = ["docker", "exec", "--interactive", container, "sh", "-c", f"cat > {listing}"]
+    run(*command, doing="Writing what is to be loaded", input="\n".join(lines) + "\n")
+    # What it does not need of its input is read all the same: nobody shall write to a closed pipe.
+    script = 'pg_restore "$@" && cat > /dev/null'
+    with path.open("rb") as file:
+        done = attempt(
+            *("docker", "exec", "--interactive", *UNLIMITED, container, "sh", "-c", script, "sh"),
+            *("-U", "postgres", "--dbname", database, "--use-list", listing, "--no-owner"),
+            *("--no-privileges", "--exit-on-error", "--single-transaction", *options),
+            stdin=file,
+        )
+    attempt("docker", "exec", container, "rm", "-f", listing)
+    if done.returncode:
+        reason = last_words(done)
+        if re.search('extension ".*" is not available', reason):
+            reason += "\nAdd its Debian package to postgres_extra_packages, and run."
+        raise Failure(f"{path} could not be loaded, nothing was changed: {reason}")
+
+
 def load(environment: Environment, path: Path, prepare: str = "") -> str:
     """Load a dump into a new database, run the SQL `prepare` there, and put it in the old one's place.
 
@@ -67,9 +145,7 @@ def load(environment: Environment, path: Path, prepare: str = "") -> str:
         raise Failure(f"load_file is {path}: there is no such file on the database's host.")
     container, database = environment.container, environment.database
     name, role, locale = database["name"], database["user"], database["locale"]
-    listed = contents(environment, path)
-    extensions = [line.split()[5] for line in listed if line.split()[3:5] == ["EXTENSION", "-"]]
-    wanted = [line for line in listed if " EXTENSION " not in line]
+    schemas, extensions, wanted = _parts(contents(environment, path))
     now = stamp().replace("-", "_")
     new, old = f"{name}_loading_{now}", f"{name}_before_{now}"
     psql(
@@ -81,22 +157,17 @@ REVOKE ALL ON DATABASE "{new}" FROM PUBLIC;
 """,
     )
     try:
-        # A superuser makes the extensions, the application's role everything else.
-        for extension in extensions:
-            psql(container, f'CREATE EXTENSION IF NOT EXISTS "{extension}" CASCADE', new)
-        listing = f"/tmp/{new}.list"
-        command = ["docker", "exec", "--interactive", container, "sh", "-c", f"cat > {listing}"]
-        run(*command, doing="Writing what is to be loaded", input="\n".join(wanted) + "\n")
-        with path.open("rb") as file:
-            done = attempt(
-                *("docker", "exec", "--interactive", container, "pg_restore", "-U", "postgres"),
-                *("--dbname", new, "--use-list", listing, f"--role={role}", "--no-owner"),
-                *("--no-privileges", "--exit-on-error", "--single-transaction"),
-                stdin=file,
-            )
-        attempt("docker", "exec", container, "rm", "-f", listing)
-        if done.returncode:
-            raise Failure(f"{path} could not be loaded, nothing was changed: {last_words(done)}")
+        psql(container, psql(container, database_settings(name, new)))
+        # A superuser makes the extensions, in the schemas that they were in, and fills their tables; the application's
+        # role does everything else.
+        _restore(environment, path, new, schemas, f"--role={role}")
+        _restore(environment, path, new, extensions)
+        psql(container, _FIND_EXTENSIONS, new)
+        theirs = set(psql(container, _TABLES_OF_EXTENSIONS, new).splitlines())
+        filling = [line for line in wanted if _filled(line) in theirs]
+        _restore(environment, path, new, filling)
+        wanted = [line for line in wanted if line not in filling]
+        _restore(environment, path, new, wanted, f"--role={role}")
         psql(container, f"{prepare};\nANALYZE;", new)
     except Failure:
         psql(container, f'DROP DATABASE IF EXISTS "{new}" WITH (FORCE)')

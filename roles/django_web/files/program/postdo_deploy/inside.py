@@ -61,11 +61,11 @@ def stand_ins(environment: Environment, container: str, network: str) -> Iterato
         shutil.rmtree(web, ignore_errors=True)
 
 
-def psql(container: str, query: str) -> str:
+def psql(container: str, query: str, database: str = "postgres") -> str:
     """Return what a query gives the superuser of a copy; raises Failure."""
     return run(
         *("docker", "exec", "--interactive", container, "psql", "-XqAt"),
-        *("-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"),
+        *("-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database),
         doing=f"A query in {container}",
         input=query,
     )

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,22 @@ from pathlib import Path
 
 # A moment's weakness of runc as a rule; the command itself has not run.
 _NOT_BEGUN = "OCI runtime exec failed"
+
+# How a line begins that says why: the server's, whoever repeats it, and anybody's.
+_SERVERS_REASON = re.compile(r"\b(ERROR|FATAL|PANIC):  ")
+_REASON = re.compile(r"(?i:\b(error|fatal|panic)\b.*:)|^[\w.]*(Error|Exception)(:|$)")
+
+
+# A database's own settings, as statements. The values of lists are quoted already.
+_SETTINGS = """
+SELECT format('ALTER %s SET %I TO %s;',
+  CASE setrole WHEN 0 THEN 'DATABASE "{new}"'
+               ELSE format('ROLE %I IN DATABASE "{new}"', pg_get_userbyid(setrole)) END,
+  name, CASE WHEN name ~ '(search_path|_libraries|_tablespaces)$' THEN value ELSE quote_literal(value) END)
+FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) AS setting,
+  split_part(setting, '=', 1) AS name, substr(setting, length(name) + 2) AS value
+WHERE datname = '{database}'
+"""
 
 
 class Failure(Exception):
@@ -140,13 +157,30 @@ def run(*command: object, doing: str, **options) -> str:
 
 
 def last_words(done: subprocess.CompletedProcess[str], count: int = 4) -> str:
-    """Return the end of what a failed command said, preferably on its standard error."""
+    """Return what a failed command said, preferably on its standard error: its reason, or else the end."""
     said = done.stderr or done.stdout or ""
     # restic asked for JSON says its errors in JSON too.
     with contextlib.suppress(ValueError, AttributeError):
         said = json.loads(said).get("message", said)
-    lines = [line.strip() for line in said.splitlines()]
-    return "\n".join([line for line in lines if line][-count:]) or f"status {done.returncode}"
+    lines = [line for line in map(str.strip, said.splitlines()) if line]
+    return "\n".join(lines[_reason(lines, count) :][:count]) or f"status {done.returncode}"
+
+
+def _reason(lines: list[str], count: int) -> int:
+    """Return at which line to begin, to have a command's reason within `count` lines."""
+    end = max(len(lines) - count, 0)
+    # PostgreSQL's comes first, and what it was about, however long, after it.
+    servers = [number for number, line in enumerate(lines) if _SERVERS_REASON.search(line)]
+    if servers:
+        return end if servers[-1] >= end else servers[0]
+    # Of others the last one counts, unless the end has it anyway.
+    others = [number for number, line in enumerate(lines) if _REASON.search(line)]
+    return min(others[-1], end) if others else end
+
+
+def database_settings(database: str, new: str) -> str:
+    """Return the query whose answer are statements that give a database `new` the own settings of another."""
+    return _SETTINGS.format(database=database, new=new)
 
 
 def inspect(kind: str, name: str) -> dict | None:
