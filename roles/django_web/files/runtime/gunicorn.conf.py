@@ -2,7 +2,11 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+import bodies
 
 
 def _cpus():
@@ -50,15 +54,34 @@ timeout = int(os.environ.get("GUNICORN_TIMEOUT", "30"))
 # Requests in flight end before the container's own stop time-out kills them.
 graceful_timeout = int(os.environ.get("GUNICORN_GRACEFUL_TIMEOUT", "30"))
 keepalive = 5
-# Sizes of what a client may send before it is the application's turn.
-limit_request_line = 4094
-limit_request_fields = 100
-limit_request_field_size = 8190
+# The proxy has measured a request's head already (32 KiB and a little for all of it), so nothing that it lets through is
+# too long here: 0 is no limit, and fields may be as many as fit into that.
+limit_request_line = 0
+limit_request_fields = 32768
+limit_request_field_size = 2**16
 # The container publishes on loopback or sits behind the proxy; nobody else reaches it.
 forwarded_allow_ips = "*"
 # No header of a visitor's may move the application to another path.
 forwarder_headers = ""
 control_socket_disable = True
+
+
+def post_worker_init(worker):
+    """Let the application see bodies whole; another kind of worker, of a command of one's own, does so itself."""
+    if worker.cfg.worker_class_str == worker_class:
+        worker.wsgi = bodies.whole(worker.wsgi)
+
+
+def post_request(worker, req, environ, resp):
+    """Give back what a request has taken of the disk."""
+    bodies.end(environ)
+
+
+def child_exit(server, worker):
+    """Remove what a worker left, however it ended."""
+    bodies.clear()
+
+
 accesslog = "-"
 errorlog = "-"
 # Lines look like the application's own; a project without the JSON library gets text.

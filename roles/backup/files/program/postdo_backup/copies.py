@@ -356,7 +356,9 @@ class Copy:
             return None
         settings = web["Config"]["Env"] + [f"DATABASE_HOST={self.container}", "DATABASE_PORT=5432"]
         mounts = [
-            f"{m['Source']}:{m['Destination']}:ro" for m in web["Mounts"] if m["Type"] == "bind"
+            f"{m['Source']}:{m['Destination']}:ro"
+            for m in web["Mounts"]
+            if m["Type"] == "bind" and m["Destination"] != "/tmp"
         ]
         done = attempt(
             *("docker", "run", "--rm", "--pull", "never", "--network", self.network),
