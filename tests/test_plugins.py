@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import pty
+import random
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -218,6 +220,315 @@ def test_a_playbook_finds_the_lookup_by_the_configuration(build_context, tree, r
     expression = "{{ lookup('build_context', {'src': '%s'}, text='x') }}" % tree  # noqa: UP031
     answer = run("ansible", "localhost", "-m", "debug", "-a", f"msg={expression}", "-v")
     assert build_context(tree, text="x") in answer.stdout
+
+
+# -- what of a project enters a release -----------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a function that makes a project of some files (a name that ends with / is a directory), and its path."""
+
+    def make(*names, **contents):
+        for name in names:
+            place = tmp_path / "project" / name
+            (place if name.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+            if not name.endswith("/"):
+                place.write_text(contents.get(name, ""))
+        return tmp_path / "project"
+
+    return make
+
+
+@pytest.fixture
+def git(tmp_path):
+    """Return a function that runs git in the project."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+
+    def call(*words, at="project"):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        command = ["git", *who, "-c", "core.excludesFile=/dev/null", "-C", tmp_path / at, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    return call
+
+
+@pytest.fixture
+def entering(build_context, tmp_path):
+    """Return a function of (project, options) that returns the files and empty directories that enter."""
+
+    def call(source, **options):
+        archive = tmp_path / "packed.tar"
+        (found,) = lookup_loader.get("build_context").run(
+            [{"src": str(source), "dest": "source", "project": options}],
+            variables={},
+            archive=str(archive),
+        )
+        with tarfile.open(archive) as tar:
+            members = {member.name: member.isdir() for member in tar}
+        above = {name.rpartition("/")[0] for name in members}
+        names = [name + "/" * folder for name, folder in members.items() if name not in above]
+        call.hash = found
+        return sorted(name.removeprefix("source/") for name in names)
+
+    return call
+
+
+@pytest.fixture
+def left_out(build_context):
+    """Return the lookup left_out as a function of (project, options)."""
+
+    def call(source, **options):
+        return lookup_loader.get("left_out").run([str(source)], variables={}, **options)
+
+    return call
+
+
+SECRETS = """
+.env .env.local .env.production .ENV prod.env .env-prod .envrc .envs/.production/.django .env.d/token
+site.pem tls.KEY id_rsa id_ed25519.old client.p12 store.jks
+credentials.json google-credentials.json service-account.json service_account_prod.json secrets.json
+.netrc .pgpass .pypirc .npmrc .aws/credentials .ssh/config .git-credentials terraform.tfstate .git/config
+shop.dump shop.sql.gz dump.sql prod-dump.sql backup-2026.sql db.sqlite3 db.sqlite3-wal dump.rdb
+""".split()  # noqa: SIM905
+HARMLESS = """
+.env.example .env.sample .env.template .env.dist prod.env.example example.env environment.py env.py
+credentials.json.example keys.py key.svg monkey.md pem.txt id.py secrets.py credentials.py
+0001_initial.sql dump.py sqlite3.py envs/base.py .envoy.yaml venv.md git.py .gitattributes cache/page.html
+""".split()  # noqa: SIM905
+AGAIN = """
+node_modules/x/index.js .venv/bin/python venv/pyvenv.cfg env/pyvenv.cfg __pycache__/a.pyc a.pyc
+.tox/log .pytest_cache/x .mypy_cache/x .ruff_cache/x .coverage .DS_Store
+""".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("depth", ["", "config/", "a/b/c/"])
+def test_nothing_enters_that_is_secret_by_its_name_or_made_again_at_any_depth(
+    project, entering, depth
+):
+    source = project("manage.py", *(depth + name for name in SECRETS + HARMLESS + AGAIN))
+    assert entering(source) == sorted(["manage.py", *(depth + name for name in HARMLESS)])
+
+
+def test_the_readme_has_the_whole_list_of_names(repository):
+    names = lookup_loader.get("left_out", class_only=True)
+    for readme in ("README.md", "README.pt-BR.md"):
+        quoted = set(re.findall("`([^`\n]+)`", (repository / readme).read_text()))
+        assert {name.lstrip("!") for name in names.SECRET + names.MADE} <= quoted
+
+
+def test_gitignore_files_count_with_and_without_a_repository(project, entering, git):
+    source = project(
+        *("manage.py", "a.log", "keep.log", "local.py", "app/local.py", "app/b.log", "app/c.py"),
+        *("dist/site.js", "build/x", "build/keep/y", "mine.txt"),
+        ".gitignore",
+        "app/.gitignore",
+        **{
+            ".gitignore": "*.log\n!keep.log\n/local.py\ndist/\nbuild/*\n!build/keep/\n",
+            "app/.gitignore": "!b.log\nc.py\n",
+        },
+    )
+    enter = ["app/b.log", "app/local.py", "build/keep/y", "keep.log", "manage.py", "mine.txt"]
+    enter = sorted([".gitignore", "app/.gitignore", *enter])
+    assert entering(source) == enter
+    git("init", "-q")
+    assert entering(source) == enter
+    # What git tracks it does not ignore, but what is secret by its name stays out.
+    (source / "prod.env").write_text("")
+    git("add", "--force", "local.py", "dist/site.js", "prod.env", "manage.py")
+    (source / "dist/other.js").write_text("")
+    assert entering(source) == sorted([*enter, "local.py", "dist/site.js"])
+    git("rm", "-q", "--cached", "dist/site.js")
+    (source / ".git/info/exclude").write_text("mine.txt\n")
+    assert entering(source) == sorted({*enter, "local.py"} - {"mine.txt"})
+
+
+def test_git_agrees_about_any_rules(entering, git, tmp_path):
+    """Trees, rules and tracked files at random, the same ones each time."""
+    source = tmp_path / "project"
+    names = ["a", "b", "build", "dist", "x.py", "y.log", "keep", "foo bar", ".hid", "[z]", "é"]
+    rules = """* !* */ !*/ /a a/ !a/ a/* !a/b **/b b/** a/**/x.py *.log !keep /build/ dist/ !*.py #c .hid
+    /* !/a a/b [a-c] \\[z\\] !a/b/x.py é ! /""".split()  # noqa: SIM905
+    rules += ["foo bar", "foo\\ bar ", "keep  ", "\\!x", ""]
+
+    def grow(folder, depth):
+        for name in chance.sample(names, chance.randint(1, 6)):
+            if depth < 3 and "." not in name and chance.random() < 0.45:
+                (folder / name).mkdir()
+                grow(folder / name, depth + 1)
+            else:
+                (folder / name).write_text("")
+        if chance.random() < 0.4:
+            some = chance.sample(rules, chance.randint(1, 6))
+            (folder / ".gitignore").write_text("\n".join(some) + "\n")
+
+    for seed in range(40):
+        chance = random.Random(seed)
+        shutil.rmtree(source, ignore_errors=True)
+        source.mkdir()
+        grow(source, 0)
+        files = [path for path in sorted(source.rglob("*")) if path.is_file()]
+        git("init", "-q")
+        git("add", "--force", *chance.sample(files, min(3, len(files))))
+        inner = [path for path in sorted(source.iterdir()) if path.is_dir() and path.name != ".git"]
+        for place in [source, *inner]:
+            if place == source or git("ls-files", at=place):
+                listed = git("ls-files", "-zco", "--exclude-standard", at=place).split("\0")
+                found = [name for name in entering(place) if not name.endswith("/")]
+                assert found == sorted(filter(None, listed)), (seed, place)
+
+
+def test_a_repository_around_the_project_counts_only_if_it_tracks_it(project, entering, git):
+    names = ["shop/manage.py", "shop/own.log", "shop/local.py", "shop/media/a.png"]
+    rules = "*.log\n/shop/media/\n/cache/\n"
+    top = project(*names, "cache/copy/manage.py", ".gitignore", **{".gitignore": rules})
+    git("init", "-q")
+    git("add", "shop/manage.py")
+    assert entering(top / "shop") == ["local.py", "manage.py"]
+    assert entering(top / "cache/copy") == ["manage.py"]
+
+
+def test_a_hook_that_deploys_sees_the_projects_repository(project, entering, git, monkeypatch):
+    source = project("manage.py", "local.py", ".gitignore", **{".gitignore": "local.py"})
+    git("init", "-q")
+    git("add", "--force", "local.py")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+    assert entering(source) == [".gitignore", "local.py", "manage.py"]
+
+
+def test_of_a_commit_enters_what_its_release_would_have(project, entering):
+    source = project("manage.py", "local.py", ".env", ".gitignore", **{".gitignore": "local.py"})
+    assert entering(source) == [".gitignore", "manage.py"]
+    assert entering(source, commit=True) == [".gitignore", "local.py", "manage.py"]
+
+
+def test_dockerignore_and_exclude_leave_out_and_bring_back_nothing_secret(project, entering):
+    source = project(
+        *("manage.py", "docs/a.md", "docs/keep.md", "notes/x", "config/.env", "node_modules/x"),
+        ".dockerignore",
+        **{".dockerignore": "docs\n!docs/keep.md\n!**/.env\n!node_modules\n"},
+    )
+    enter = [".dockerignore", "config/", "docs/keep.md", "manage.py"]
+    assert entering(source, exclude=["notes"]) == enter
+
+
+@pytest.mark.parametrize(
+    ("include", "enter"),
+    [
+        ([], []),
+        (["config/.env"], ["config/.env"]),
+        (["**/.env"], ["config/.env"]),
+        (["certs/ca.pem"], ["certs/ca.pem"]),
+        (["dist"], ["dist/js/site.js", "dist/node_modules/x.js", "dist/site.css"]),
+        (["dist/**"], ["dist/js/site.js", "dist/node_modules/x.js", "dist/site.css"]),
+        (["dist/*/site.js"], ["dist/js/site.js"]),
+        (["dist", "dist/.env"], [
+            "dist/.env", "dist/js/site.js", "dist/node_modules/x.js", "dist/site.css",
+        ]),
+        (["web/node_modules/lib/dist"], ["web/node_modules/lib/dist/lib.js"]),
+        (["web/node_modules"], [
+            "web/node_modules/lib/dist/lib.js", "web/node_modules/lib/node_modules/y.js",
+        ]),
+        (["**/lib.js"], []),
+        (["docs/a.md", "notes"], ["docs/a.md", "notes/x"]),
+        ([".envs"], [".envs/.production/.django"]),
+    ],
+)  # fmt: skip
+def test_include_brings_back_what_it_names(project, entering, include, enter):
+    source = project(
+        *(
+            "manage.py",
+            "config/.env",
+            "certs/ca.pem",
+            "certs/site.pem",
+            ".envs/.production/.django",
+        ),
+        *("dist/site.css", "dist/js/site.js", "dist/.env", "dist/node_modules/x.js"),
+        *("web/node_modules/lib/dist/lib.js", "web/node_modules/lib/node_modules/y.js"),
+        *("web/node_modules/lib/.env", "docs/a.md", "docs/b.md", "notes/x"),
+        *(".gitignore", ".dockerignore"),
+        **{".gitignore": "/dist\n", ".dockerignore": "docs\n.dockerignore\n.gitignore\n"},
+    )
+    found = entering(source, include=include, exclude=["notes"])
+    always = {".dockerignore", "manage.py"}
+    assert [name for name in found if name not in always and not name.endswith("/")] == enter
+
+
+def test_an_empty_directory_enters_and_counts(project, entering):
+    source = project("manage.py", "static/", "a/b/", "logs/x.log", ".gitignore", "old/__pycache__/a.pyc",
+                     "old/models/__pycache__/b.pyc", "media/a.png", **{".gitignore": "*.log"})  # fmt: skip
+    exclude = ["media"]
+    empty = ["a/b/", "logs/", "static/"]
+    assert entering(source, exclude=exclude) == [".gitignore", *empty[:2], "manage.py", empty[2]]
+    before = entering.hash
+    (source / "static").rmdir()
+    entering(source, exclude=exclude)
+    assert entering.hash != before
+    (source / "static").mkdir()
+    # What another branch's code has left is no part of this one.
+    shutil.rmtree(source / "old")
+    entering(source, exclude=exclude)
+    assert entering.hash == before
+
+
+OPENED = []
+sys.addaudithook(lambda event, words: event == "os.scandir" and OPENED.append(str(words[0])))
+
+
+def test_what_is_left_out_is_not_walked_through(project, entering, left_out):
+    source = project(
+        *("manage.py", "web/node_modules/a/b.js", ".venv/lib/c.py", "dist/d/e.js", "media/f/g.png"),
+        ".gitignore",
+        **{".gitignore": "dist/"},
+    )
+    OPENED.clear()
+    entering(source, exclude=["media"], include=["**/*.js"])
+    left_out(source, exclude=["media"])
+    assert {path.removeprefix(str(source)).strip("/") for path in OPENED} >= {"", "web"}
+    assert not re.search("node_modules|venv|dist|media", " ".join(OPENED).replace(str(source), ""))
+
+
+def test_what_is_left_out_is_told_shortly_and_who_names_it(project, left_out):
+    source = project(
+        *("manage.py", ".env", "certs/ca.pem", "certs/site.pem", "web/node_modules/x", "dist/x"),
+        *("__pycache__/a.pyc", ".venv/x", ".git/config", "static_root/x", ".gitignore"),
+        *("config/settings.py", "shop/migrations/0002_rows.py", "shop/models.py", "rows.dump"),
+        **{
+            ".gitignore": "dist/\nstatic_root\n",
+            "config/settings.py": "CA = BASE / 'certs/ca.pem'\nSTATIC_ROOT = 'static_root'\n"
+            'DIRS = [BASE / "dist"]\n',
+            "shop/migrations/0002_rows.py": 'open("rows.dump")',
+            "shop/models.py": "environ = '.environment'  # not .env\n",
+        },
+    )
+    first, *named = left_out(source)
+    assert first == (
+        "Not in the release: .env (secret), certs/ca.pem (secret), certs/site.pem (secret), dist/ (.gitignore),"
+        " rows.dump (secret), static_root/ (.gitignore), web/node_modules/ (made)."
+    )
+    rest = "which is not in the release: if it is needed there, add it to django_web_include."
+    assert named == [
+        f"config/settings.py names certs/ca.pem, {rest}",
+        f"config/settings.py names dist/, {rest}",
+        f"shop/migrations/0002_rows.py names rows.dump, {rest}",
+    ]
+    brought = left_out(source, include=["dist", "certs/ca.pem", "*.dump"])
+    assert brought == [
+        "Not in the release: .env (secret), certs/site.pem (secret), static_root/ (.gitignore), web/node_modules/ (made)."
+    ]
+    for number in range(40):
+        (source / f"{number}.pem").write_text("")
+    assert re.search(r" and 3\d more\.$", left_out(source)[0])
+    assert left_out(project("../plain/manage.py").parent / "plain") == []
+
+
+def test_names_that_are_no_text_are_packed_too(project, entering):
+    source = project("manage.py")
+    with open(os.fsencode(source) + b"/caf\xe9.txt", "w"):
+        pass
+    assert len(entering(source)) == 2
 
 
 # -- the module secret_directory ----------------------------------------------------------------
