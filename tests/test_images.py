@@ -1,6 +1,7 @@
 """What is in the images that `./run.sh test` has just built, and what is not."""
 
 import json
+import re
 import subprocess
 import uuid
 from pathlib import Path
@@ -92,3 +93,44 @@ def test_an_image_has_its_own_user_and_knows_how_it_is_well(kind):
     config = json.loads(answer.stdout)
     assert int(config["User"].split(":")[0]) > 1000
     assert config["Healthcheck"]["Test"][0] == "CMD"
+
+
+LOCK = re.compile(
+    r"^uv pip compile (?!--upgrade).* requirements\.in -o requirements\.txt$", re.MULTILINE
+)
+
+
+def dry(run, lock, version):
+    """Return the answer of installing a lock for a version of Python, without doing it."""
+    command = ["uv", "pip", "install", "--dry-run", "--require-hashes", "--system-certs"]
+    target = ["--target", lock.parent / "target", "--python-platform", "linux"]
+    return run(*command, *target, "--python-version", version, "-r", lock)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.pt-BR.md"])
+def test_the_documented_lock_has_what_the_images_python_needs(repository, run, tmp_path, readme):
+    """With what only a new Python may have, and what it has no more; and a marker that it does not fit."""
+    (command,) = LOCK.findall((repository / readme).read_text())
+    wanted = ["Django>=6,<6.1", "audioop-lts", "legacy-cgi", 'tomli; python_version < "3.11"']
+    (tmp_path / "requirements.in").write_text("\n".join(wanted))
+    made = run(*command.split(), cwd=tmp_path, env={"UV_SYSTEM_CERTS": "1"})
+    assert made.returncode == 0, made.stderr
+    lock = tmp_path / "requirements.txt"
+    assert re.search("^tzdata==.* ; sys_platform", lock.read_text(), re.MULTILINE)
+    version = inside(
+        images()["runtime"], "python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'"
+    )
+    answer = dry(run, lock, version)
+    assert answer.returncode == 0, answer.stderr
+    names = set(re.findall(r"^ \+ ([\w-]+)==", answer.stderr, re.MULTILINE))
+    assert names == {"asgiref", "audioop-lts", "django", "legacy-cgi", "sqlparse"}
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_the_examples_lock_serves_the_image_and_the_host(repository, run, tmp_path, version):
+    lock = tmp_path / "requirements.txt"
+    lock.write_text((repository / "app/requirements.txt").read_text())
+    assert " ; sys_platform" in lock.read_text()  # made for every platform
+    answer = dry(run, lock, version)
+    assert answer.returncode == 0, answer.stderr
+    assert "django==5.2" in answer.stderr
