@@ -25,6 +25,12 @@ DATABASES = {"default": {
 }}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 """
+MANAGE = """
+import sys
+from django.core.management import execute_from_command_line
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
+"""
 
 
 class Project:
@@ -53,6 +59,7 @@ class Project:
 
     def begin(self, models):
         """Write a project of which nothing but the models is said, and its first migration."""
+        self.write("manage.py", MANAGE)
         self.write("settings.py", SETTINGS)
         self.write("password", PASSWORD)
         self.write("shop/__init__.py", "")
@@ -72,6 +79,12 @@ class Project:
         found = (path for path in self.path.rglob("*") if path.is_file())
         return {str(path.relative_to(self.path)): path.read_text() for path in found}
 
+    def with_package(self):
+        """Return the environment in which the package django_rehearsal is there as well."""
+        further = [self.env["PYTHONPATH"]] if "PYTHONPATH" in self.env else []
+        places = os.pathsep.join(map(str, [PACKAGE, *self.beside, *further]))
+        return {**self.env, "PYTHONPATH": places}
+
     def run(self, program, *arguments):
         """Run one of the role's programs; its input stays open and never says anything."""
         asking, answering = os.pipe()
@@ -79,7 +92,7 @@ class Project:
             return subprocess.run(
                 [self.python, self.runtime / program, *arguments],
                 cwd=self.path,
-                env=self.env,
+                env=self.with_package(),
                 stdin=asking,
                 capture_output=True,
                 text=True,
@@ -99,10 +112,9 @@ class Project:
 
     def manage(self, *arguments):
         """Run a command of Django that must succeed; return its output."""
-        command = [self.python, "-m", "django", *arguments]
-        env = {**self.env, "PYTHONPATH": str(self.path)}
+        command = [self.python, "manage.py", *arguments]
         process = subprocess.run(
-            command, cwd=self.path, env=env, capture_output=True, text=True, check=False
+            command, cwd=self.path, env=self.env, capture_output=True, text=True, check=False
         )
         assert process.returncode == 0, process.stderr
         return process.stdout
@@ -119,7 +131,7 @@ class Project:
         return subprocess.Popen(
             [self.python, "-m", "django_rehearsal", operation, *arguments],
             cwd=self.path,
-            env={**self.env, "PYTHONPATH": os.pathsep.join(map(str, [PACKAGE, *self.beside]))},
+            env=self.with_package(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -37,6 +37,7 @@ UNCHANGED = {
     "problems": [],
     "advice": [],
     "ghosts": [],
+    "remedy": "",
 }
 
 
@@ -427,6 +428,87 @@ def test_the_deployment_checks_complaints_are_listed_if_they_are_asked_for(proje
         "def key(app_configs, **kwargs):\n    return [checks.Error('payment key missing')]\n",
     )
     assert "?: payment key missing" in project.state("--deploy")["problems"]
+
+
+# -- the way into a project ---------------------------------------------------------------------
+
+# Each adds the folder `src`, in which there is an application, and says TEST_MARK.
+MANAGE = """
+import os, sys
+def main():
+    os.environ["TEST_MARK"] = "set"
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "src"))
+    {enter}
+if __name__ == "__main__":
+    main()
+"""
+COMMAND = "from django.core.management import execute_from_command_line as go; go(sys.argv)"
+WAYS = {
+    "Django's": COMMAND,
+    "its class": "from django.core.management import ManagementUtility as M; M(sys.argv).execute()",
+    "settings in the arguments": COMMAND.replace("sys.argv", "[*sys.argv, '--settings=settings']"),
+    "another directory": f"os.chdir('src'); {COMMAND}",
+    "caught": f"\n    try:\n        {COMMAND}\n    except Exception:\n        sys.exit('caught')",
+    "set up twice": f"import django; django.setup(); {COMMAND}",
+    "a command run by itself": (
+        "import django; django.setup(); from django.core.management import call_command as c;"
+        " c('check'); print('noise'); sys.exit(0)"
+    ),
+}
+THING = "from django.db import models\nclass Thing(models.Model):\n    pass\n"
+
+
+@pytest.fixture
+def winding(project):
+    """Return a project whose second application is only found by whoever enters as manage.py does."""
+    project.write("src/hidden/__init__.py", "")
+    project.write("src/hidden/models.py", THING)
+    project.write("src/hidden/migrations/__init__.py", "")
+    project.write("settings.py", SETTINGS + "MARK = os.environ['TEST_MARK']\n")
+    project.env["TEST_APPS"] = "shop hidden"
+    project.own_database()
+    return project
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_project_is_entered_as_its_manage_py_does(winding, way):
+    winding.write("manage.py", MANAGE.format(enter=WAYS[way]))
+    if "arguments" in way:
+        del winding.env["DJANGO_SETTINGS_MODULE"]
+    assert winding.state()["missing"] == ["hidden"]
+    assert winding.state("--make")["written"] in (
+        ["src/hidden/migrations/0001_initial.py"],
+        ["hidden/migrations/0001_initial.py"],
+    )
+    fit = winding.run("schema_fit.py")
+    assert "the table hidden_thing is gone" in json.loads(fit.stdout.splitlines()[-1]), fit.stderr
+    assert winding.ask("look")[0]["pending"] == ["hidden.0001_initial", "shop.0001_initial"]
+
+
+def test_a_manage_py_elsewhere_is_followed_through_its_link(winding):
+    winding.write("src/manage.py", MANAGE.format(enter=COMMAND).replace('"src"', '"."'))
+    winding.write("src/settings.py", (winding.path / "settings.py").read_text())
+    shutil.move(winding.path / "shop", winding.path / "src/shop")
+    for name in ("manage.py", "settings.py"):
+        (winding.path / name).unlink()
+    (winding.path / "manage.py").symlink_to("src/manage.py")
+    assert winding.state()["missing"] == ["hidden"]
+    assert winding.ask("look")[0]["pending"] == ["shop.0001_initial"]
+
+
+def test_a_program_of_ours_hides_no_module_of_the_projects(project):
+    project.write("schema_fit.py", "HERE = True\n")
+    project.write("shop/models.py", models() + "\nfrom schema_fit import HERE\n")
+    assert project.state()["missing"] == []
+
+
+def test_what_manage_py_says_before_django_is_told_in_one_line(project):
+    project.write("manage.py", "import sys\nsys.exit('the token is missing')\n")
+    said = failure(project.run("migration_state.py", "--make"))
+    assert said.startswith("migration_state.py: the token is missing")
+    with project.asking("look") as process:
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "") and "the token is missing" in said
 
 
 # -- the superuser ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from django.db import Error
 
 from . import (
     catalog,
+    entry,
     exercise,
     failures,
     health,
@@ -76,6 +77,9 @@ def main() -> int:
     except (Error, ImproperlyConfigured, ImportError, OSError) as error:
         print(failures.words(error), file=sys.stderr)
         return 2
+    except SystemExit as end:
+        print(f"the project's own code ends the program: {end.code}", file=sys.stderr)
+        return 2
     except Exception:  # noqa: BLE001 - the project's code may raise anything, and Python's own status means another thing
         traceback.print_exc()
         return 2
@@ -84,7 +88,7 @@ def main() -> int:
 def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     """say what the database lacks, what is wrong with it, and what its schema is; change nothing"""
     connection = project.set_up(read_only=True)
-    policy.read(Path.cwd())
+    policy.read(entry.HERE)
     found = history.read(connection)
     say(
         {
@@ -144,7 +148,7 @@ def _rehearse(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
 
 def _judge(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     """say what the facts on standard input mean by this project's policy, for a terminal and as a page"""
-    facts, ruled = verdict.Facts(**json.load(sys.stdin)), policy.read(Path.cwd())
+    facts, ruled = verdict.Facts(**json.load(sys.stdin)), policy.read(entry.HERE)
     found = verdict.judge(facts, ruled)
     say(
         {
@@ -185,7 +189,7 @@ def _lint(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     from . import lint
 
     connection = project.set_up(read_only=True)
-    found = lint.lint(connection, asked.files, policy.read(Path.cwd()), asked.squawk)
+    found = lint.lint(connection, asked.files, policy.read(entry.HERE), asked.squawk)
     lines, stop = [str(one) for one in found], any(one.stops for one in found)
     if stop:
         lines.append(lint.REMEDY)

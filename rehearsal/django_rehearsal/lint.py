@@ -15,14 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration, RunPython
+from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
 from django_migration_linter import MigrationLinter
 from django_migration_linter.sql_analyser import analyse_sql_statements
 
+from .entry import own_apps
 from .history import name_of
 from .policy import Policy
 
@@ -76,7 +80,9 @@ def lint(
     `squawk` is its program's path. Raises what Django raises where migrations can't be loaded, and OSError where
     there is no such program.
     """
-    found = [Remark("", "makemigrations --check", text, "stop") for text in _missing()]
+    own = own_apps()
+    found = [Remark("", "makemigrations --check", text, "stop") for text in _missing(own)]
+    found += [Remark("", "makemigrations --check", text, "warn") for text in _of_others(own)]
     for migration in _in_files(connection, {path.resolve() for path in files}):
         try:
             sql = _sql(migration)
@@ -98,14 +104,32 @@ def _ruled(one: Remark, policy: Policy) -> Remark:
     return Remark(one.migration, one.tool, one.text, policy.findings[_KIND], reasons)
 
 
-def _missing() -> Iterator[str]:
-    """Yield what the models have and no migration says."""
+def _missing(own: list[str]) -> Iterator[str]:
+    """Yield what the models of the project's own applications have and no migration says."""
+    if not own:
+        return
     said = io.StringIO()
     try:
-        call_command("makemigrations", check_changes=True, interactive=False, stdout=said)
+        call_command("makemigrations", *own, check_changes=True, interactive=False, stdout=said)
     except (SystemExit, CommandError) as end:
         told = str(end) if isinstance(end, CommandError) else said.getvalue()
         yield "the models have changed and no migration says how: " + " ".join(told.split())
+
+
+def _of_others(own: list[str]) -> Iterator[str]:
+    """Yield which applications of other packages lack a migration."""
+    loader = MigrationLoader(None)
+    models = ProjectState.from_apps(apps)
+    changes = MigrationAutodetector(loader.project_state(), models).changes(graph=loader.graph)
+    for app in sorted(changes.keys() - set(own)):
+        does = "; ".join(
+            operation.describe() for migration in changes[app] for operation in migration.operations
+        )
+        yield (
+            f"{app} is another package's, and its models lack a migration ({does}), which is that package's to write: "
+            "it does no harm, and nothing is written for it. Where it is the type of ids, an AppConfig of your own for "
+            "it with default_auto_field as its migrations have it, named in INSTALLED_APPS, ends this"
+        )
 
 
 def _in_files(connection: BaseDatabaseWrapper, files: set[Path]) -> list[Migration]:

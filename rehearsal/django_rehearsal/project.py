@@ -7,10 +7,11 @@ import os
 import sys
 from typing import TextIO
 
-import django
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+
+from . import entry
 
 
 def answers() -> TextIO:
@@ -28,21 +29,21 @@ def say(channel: TextIO, answer: object) -> None:
 
 
 def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrapper:
-    """Set Django up in the present directory, and return its database connection.
+    """Enter the project in the present directory, and return its database connection.
 
     `database` is another database's name on the same server; with `read_only` the server refuses every
     change. Raises what Django raises where settings or applications can't be loaded.
     """
-    sys.path.insert(0, os.getcwd())
-    django.setup()
-    settings = connections.settings[DEFAULT_DB_ALIAS]
+    entry.enter()
+    connection = connections[DEFAULT_DB_ALIAS]
+    # The project may have asked something already, in a session without what follows.
+    connection.close()
     if database:
-        settings["NAME"] = database
+        connection.settings_dict["NAME"] = database
     if read_only:
-        options = settings["OPTIONS"].get("options", "")
-        words = f"{options} -c default_transaction_read_only=on".strip()
-        settings["OPTIONS"] = {**settings["OPTIONS"], "options": words}
-    return connections[DEFAULT_DB_ALIAS]
+        # By the session itself: what the settings say of a connection (which servers, through what) stays true.
+        _at_each_connection("SET default_transaction_read_only = on")
+    return connection
 
 
 def lift_limits() -> None:
@@ -50,10 +51,15 @@ def lift_limits() -> None:
 
     For a lock a migration waits only where it stands in its own way, in a second session: it would wait for ever.
     """
+    _at_each_connection("SET statement_timeout = 0; SET lock_timeout = '1min'")
 
-    def lift(connection: BaseDatabaseWrapper, **_: object) -> None:
+
+def _at_each_connection(statements: str) -> None:
+    """Run statements at the beginning of each session with the project's database."""
+
+    def run(connection: BaseDatabaseWrapper, **_: object) -> None:
         if connection.alias == DEFAULT_DB_ALIAS:
             with connection.cursor() as cursor:
-                cursor.execute("SET statement_timeout = 0; SET lock_timeout = '1min'")
+                cursor.execute(statements)
 
-    connection_created.connect(lift, weak=False)
+    connection_created.connect(run, weak=False)

@@ -48,6 +48,33 @@ def test_models_without_a_migration(shop, lint):
     assert not list((shop.path / "shop/migrations").glob("0002*"))
 
 
+def test_what_another_package_lacks_is_a_note_whose_remedy_works(shop, lint, tmp_path):
+    place = tmp_path / "elsewhere"
+    shop.write(
+        "../elsewhere/packaged/models.py",
+        "from django.db import models\nclass Thing(models.Model):\n    pass\n",
+    )
+    shop.write("../elsewhere/packaged/__init__.py", "")
+    shop.write("../elsewhere/packaged/migrations/__init__.py", "")
+    shop.beside.append(place)
+    shop.env |= {"PYTHONPATH": str(place), "TEST_APPS": "shop packaged"}
+    shop.write(
+        "small.py", "from settings import *\nDEFAULT_AUTO_FIELD = 'django.db.models.AutoField'\n"
+    )
+    shop.manage("makemigrations", "packaged", "--settings=small", "--verbosity=0")
+    told = lint()
+    assert told["stop"] is False and len(told["lines"]) == 1
+    assert "packaged is another package's" in told["lines"][0]
+    assert "Alter field id on thing" in told["lines"][0]
+    shop.write(
+        "shop/packages.py",
+        "from django.apps import AppConfig\nclass Packaged(AppConfig):\n    name = 'packaged'\n"
+        "    default_auto_field = 'django.db.models.AutoField'\n",
+    )
+    shop.env["TEST_APPS"] = "shop shop.packages.Packaged"
+    assert lint() == {"lines": [], "stop": False}
+
+
 def test_a_default_that_only_the_new_release_knows(shop, lint):
     told = lint(column(shop, "default=1"))
     assert told["stop"]

@@ -9,17 +9,16 @@ import os
 import sys
 from pathlib import Path
 
-import django
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
+from django_rehearsal.entry import enter
 
 
 def create(asked):
     """Return "created" or "present"; raise CommandError or OSError if it cannot be done."""
-    sys.path.insert(0, os.getcwd())
-    django.setup()
+    enter()
     model = get_user_model()
     if model._default_manager.filter(**{model.USERNAME_FIELD: asked.name}).exists():
         return "present"

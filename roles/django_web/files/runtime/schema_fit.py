@@ -7,13 +7,11 @@ in this database (proxies, unmanaged ones, those of other databases) are not loo
 """
 
 import json
-import os
-import sys
 from collections import defaultdict
 
-import django
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections, router
+from django_rehearsal.entry import enter
 
 COLUMNS = """
     SELECT c.relname, a.attname,
@@ -53,6 +51,5 @@ def reasons(connection):
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())
-    django.setup()
+    enter()
     print(json.dumps(reasons(connections[DEFAULT_DB_ALIAS])))

@@ -103,7 +103,9 @@ class Inside:
         if web is None:
             raise Failure(f"{like} is gone; somebody removed it. Run again.")
         config, limits = web["Config"], web["HostConfig"]
-        told = [*config["Env"], "PYTHONPATH=/opt/rehearsal"]
+        # The project may have a path of its own.
+        own = [one.partition("=")[2] for one in config["Env"] if one.startswith("PYTHONPATH=")]
+        told = [*config["Env"], f"PYTHONPATH={':'.join(['/opt/rehearsal', *own])}"]
         networks = list(web["NetworkSettings"]["Networks"])
         if copy:
             told += [f"DATABASE_HOST={copy.container}", "DATABASE_PORT=5432"]
