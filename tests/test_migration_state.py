@@ -5,11 +5,13 @@ Django comes from the application's own lock.
 
 import json
 import os
+import re
 import shutil
 
 import pytest
 from project import SETTINGS, Project
 
+PIN = re.compile(r"^([\w.\[\]-]+)==([\w.]+)", re.MULTILINE)
 FIELDS = {
     "name": "models.CharField(max_length=50)",
     "note": "models.CharField(max_length=50, null=True)",
@@ -430,6 +432,252 @@ def test_the_deployment_checks_complaints_are_listed_if_they_are_asked_for(proje
     assert "?: payment key missing" in project.state("--deploy")["problems"]
 
 
+# -- what is another thing at each load, or in no second row --------------------------------------
+
+# Fields whose models say another thing in each process, and the argument that does.
+UNSTABLE = {
+    "now": ("models.DateTimeField(default=timezone.now())", "default"),
+    "a set": (
+        "models.CharField(max_length=9, choices=[(w, w) for w in set('abcdefghij')])",
+        "choices",
+    ),
+    "chance": ("models.FloatField(default=random.random())", "default"),
+    "a process": ("models.IntegerField(help_text=os.getpid(), null=True)", "help_text"),
+    "an address": ("models.CharField(max_length=9, default=str(object()))", "default"),
+}
+HEAD = "import datetime, os, random\nfrom django.utils import timezone\n"
+
+
+@pytest.mark.parametrize("case", UNSTABLE)
+def test_what_differs_at_each_load_is_not_written_but_named(project, case):
+    field, argument = UNSTABLE[case]
+    project.write("shop/models.py", HEAD + models(extra=field))
+    before = project.files()
+    for arguments in (["--make"], ["--make"], ["--deploy"]):
+        state = project.state(*arguments)
+        assert f"shop.Item.extra has another {argument} at each load" in state["refused"]
+        assert (state["remedy"], state["written"], state["missing"]) == ("models", [], ["shop"])
+    assert project.files() == before
+
+
+def test_options_and_whole_models_that_differ_at_each_load_are_named(project):
+    model = "\nglobals()[n] = type(n, (models.Model,), {'__module__': __name__})\n"
+    project.write(
+        "shop/models.py",
+        HEAD + models("verbose_name = str(random.random())") + "n = f'M{os.getpid()}'" + model,
+    )
+    refused = project.state("--make")["refused"]
+    assert "shop.Item.Meta has another verbose_name at each load" in refused
+    assert "shop.M" in refused
+
+
+def test_what_is_the_same_at_each_load_is_written(project):
+    same = {
+        "a": "models.DateTimeField(default=timezone.now)",
+        "b": "models.CharField(max_length=9, choices=sorted({'a': 1, 'b': 2}.items()), default='a')",
+        "c": "models.JSONField(default=dict)",
+        "d": "models.DateField(default=datetime.date(2020, 1, 1))",
+    }
+    project.write(
+        "shop/models.py", HEAD + models("unique_together = {('a', 'name'), ('b', 'name')}", **same)
+    )
+    state = project.state("--make")
+    assert state["refused"] == "" and len(state["written"]) == 1
+
+
+def test_a_date_of_today_is_not_written(project):
+    """It is the same at each load of today, and another tomorrow."""
+    field = "models.DateField(default=datetime.date.today())"
+    project.write("shop/models.py", HEAD + models(extra=field))
+    state = project.state("--make")
+    assert "the default of shop.item.extra is the date of today" in state["refused"]
+    assert state["written"] == []
+
+
+ALIKE = {
+    "a text": {"extra": "models.SlugField(unique=True, default='')"},
+    "blank alone": {"extra": "models.SlugField(unique=True, blank=True)"},
+    "a callable": {"extra": "models.UUIDField(default=__import__('uuid').uuid4, unique=True)"},
+    "null as well": {"extra": "models.IntegerField(unique=True, null=True, default=1)"},
+    "one to one": {"extra": "models.OneToOneField('Kind', models.CASCADE, default=1)"},
+    "the database's": {"extra": "models.IntegerField(unique=True, db_default=1)"},
+    "together": {
+        "extra": "models.IntegerField(default=1)",
+        "other": "models.IntegerField(default=1)",
+        "meta": "unique_together = [('extra', 'other')]",
+    },
+    "a constraint": {
+        "extra": "models.IntegerField(default=1)",
+        "meta": "constraints = [models.UniqueConstraint(fields=['extra'], name='u')]",
+    },
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_what_would_be_the_same_in_rows_that_must_differ_is_not_written(project, case):
+    project.write("shop/models.py", models(**ALIKE[case]))
+    before = project.files()
+    state = project.state("--make")
+    assert "shop.item.extra" in state["refused"]
+    assert (
+        "every row that is there would get the same value: make three migrations"
+        in state["refused"]
+    )
+    assert (state["written"], state["missing"]) == ([], ["shop"])
+    assert project.files() == before
+
+
+APART = {
+    "empty": {"extra": "models.SlugField(unique=True, null=True)"},
+    "made by the database": {
+        "extra": "models.UUIDField(unique=True, db_default=RandomUUID())",
+    },
+    "with an old field": {
+        "extra": "models.IntegerField(default=1)",
+        "meta": "unique_together = [('extra', 'name')]",
+    },
+}
+
+
+@pytest.fixture
+def filled(project):
+    """Return the project over a database of its own with two items in it."""
+    database = project.own_database()
+    project.manage("migrate", "--verbosity=0")
+    rows = "('a', 1, 0, '', '{}'), ('b', 1, 0, '', '{}')"
+    project.server.sql(
+        f"INSERT INTO shop_item (name, price, count, text, words) VALUES {rows}", database
+    )
+    return project
+
+
+@pytest.mark.parametrize("case", APART)
+def test_what_differs_from_row_to_row_is_written_and_can_be_applied(filled, case):
+    filled.write(
+        "shop/models.py",
+        "from django.contrib.postgres.functions import RandomUUID\n" + models(**APART[case]),
+    )
+    state = filled.state("--make")
+    assert state["refused"] == "" and len(state["written"]) == 1
+    filled.manage("migrate", "--verbosity=0")
+
+
+# What fails because of the rows that are there, and what PostgreSQL says of it.
+FAILS = {
+    "unique": (
+        {"price": "models.DecimalField(max_digits=9, decimal_places=4, unique=True)"},
+        "duplicated",
+    ),
+    "a constraint": (
+        {"meta": "constraints = [models.UniqueConstraint(fields=['count'], name='u')]"},
+        "duplicated",
+    ),
+    "a check": (
+        {
+            "meta": "constraints = [models.CheckConstraint(condition=models.Q(count__gt=5), name='c')]"
+        },
+        "violated by some row",
+    ),
+    "a reference": (
+        {"extra": "models.ForeignKey('Kind', models.CASCADE, default=1)"},
+        "not present",
+    ),
+    "now for all": ({"extra": "models.DateTimeField(unique=True, db_default=Now())"}, "duplicated"),
+}
+
+
+@pytest.mark.parametrize("case", FAILS)
+def test_what_this_database_does_not_take_is_not_written(filled, case):
+    fields, why = FAILS[case]
+    filled.write(
+        "shop/models.py", "from django.db.models.functions import Now\n" + models(**fields)
+    )
+    before = filled.files()
+    for _again in range(2):
+        state = filled.state("--make")
+        assert "tried on this database, shop.0002_" in state["refused"]
+        assert why in state["refused"]
+        assert (state["written"], state["unapplied"]) == ([], [])
+    assert filled.files() == before
+    # Back to what is well, nothing is left of it.
+    filled.write("shop/models.py", models())
+    assert filled.state("--make") == UNCHANGED | {"unapplied": []}
+
+
+def test_migrations_are_tried_in_their_order_with_those_that_wait(filled):
+    filled.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    assert filled.state("--make")["written"]
+    more = "\nclass Box(models.Model):\n    item = models.ForeignKey(Item, models.CASCADE)\n"
+    filled.write("shop/models.py", models(extra="models.BigIntegerField(default=1)") + more)
+    state = filled.state("--make")
+    assert state["refused"] == "" and len(state["unapplied"]) == 2
+    filled.manage("migrate", "--verbosity=0")
+
+
+def test_behind_a_migration_that_cannot_be_taken_back_nothing_is_written_yet(filled):
+    filled.write(
+        "shop/migrations/0002_code.py",
+        "from django.db import migrations\nclass Migration(migrations.Migration):\n"
+        "    dependencies = [('shop', '0001_initial')]\n"
+        "    operations = [migrations.RunPython(lambda apps, editor: None)]\n",
+    )
+    filled.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    state = filled.state("--make")
+    assert (state["remedy"], state["written"]) == ("run", [])
+    assert state["unapplied"] == ["shop.0002_code"]
+    filled.manage("migrate", "--verbosity=0")
+    assert filled.state("--make")["written"] == ["shop/migrations/0003_item_extra.py"]
+
+
+# -- a makemigrations of the project's own ---------------------------------------------------------
+
+OWN = """
+from django.core.management.commands import makemigrations
+class Command(makemigrations.Command):
+    def write_migration_files(self, changes, *args, **kwargs):
+        super().write_migration_files(changes, *args, **kwargs)
+        if not self.dry_run:
+            for app, migrations in changes.items():
+                open(f"{app}/migrations/last.txt", "w").write(migrations[-1].name)
+"""
+STRANGE = """
+from django.core.management.base import BaseCommand
+class Command(BaseCommand):
+    def add_arguments(self, parser):
+        parser.add_argument("labels", nargs="*")
+    def handle(self, **options):
+        open("shop/migrations/9999_strange.py", "w").write("")
+"""
+MAKES = "shop/management/commands/makemigrations.py"
+
+
+def test_the_projects_own_makemigrations_writes_what_was_looked_at(project):
+    project.write(MAKES, OWN)
+    for place in (project.path, *project.path.rglob("*")):
+        os.chown(place, 1234, 4321)
+    project.write("shop/models.py", models(name=None))
+    assert "Remove field name" in project.state("--make")["refused"]
+    assert not (project.path / "shop/migrations/last.txt").exists()
+    project.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    assert project.state("--deploy")["missing"] == ["shop"]
+    assert not (project.path / "shop/migrations/last.txt").exists()
+    assert project.state("--make")["written"] == ["shop/migrations/0002_item_extra.py"]
+    last = project.path / "shop/migrations/last.txt"
+    assert last.read_text() == "0002_item_extra"
+    assert last.stat().st_uid == 1234
+
+
+def test_a_makemigrations_that_is_not_djangos_is_not_let_write(project):
+    project.write(MAKES, STRANGE)
+    assert project.state("--make")["refused"] == ""
+    project.write("shop/models.py", models(extra="models.IntegerField(default=1)"))
+    before = project.files()
+    state = project.state("--make")
+    assert "shop.management.commands.makemigrations.Command, the project's own" in state["refused"]
+    assert (state["written"], state["missing"]) == ([], ["shop"])
+    assert project.files() == before
+
+
 # -- the way into a project ---------------------------------------------------------------------
 
 # Each adds the folder `src`, in which there is an application, and says TEST_MARK.
@@ -500,6 +748,60 @@ def test_a_program_of_ours_hides_no_module_of_the_projects(project):
     project.write("schema_fit.py", "HERE = True\n")
     project.write("shop/models.py", models() + "\nfrom schema_fit import HERE\n")
     assert project.state()["missing"] == []
+
+
+# Databases that are not the stack's, by what the settings say of them.
+NOT_OURS = {
+    "ENGINE": ("'django.db.backends.sqlite3'", "ENGINE 'django.db.backends.sqlite3'"),
+    "HOST": ("'db.example.org'", "HOST 'db.example.org'"),
+    "PORT": ("'6000'", "PORT '6000'"),
+    "NAME": ("'another'", "NAME 'another'"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_OURS)
+def test_another_database_than_the_stacks_is_told_in_one_line_and_not_touched(project, case):
+    value, said = NOT_OURS[case]
+    project.env |= {
+        "DATABASE_HOST": "127.0.0.1",
+        "DATABASE_PORT": project.server.port,
+        "DATABASE_NAME": project.env["TEST_DATABASE"],
+    }
+    assert project.state()["refused"] == ""
+    project.write("settings.py", SETTINGS + f"DATABASES['default']['{case}'] = {value}\n")
+    project.write("shop/models.py", THING)
+    before = project.files()
+    for arguments in (["--make"], ["--deploy"]):
+        told = failure(project.run("migration_state.py", *arguments))
+        assert f"DATABASES['default'] has {said}" in told
+        assert "DATABASE_PASSWORD_FILE" in told
+    assert project.files() == before
+    with project.asking("look") as process:
+        out, told = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "") and said in told and told.count("\n") == 1
+
+
+def test_localhost_is_the_stacks_host_by_another_name(project):
+    project.env["DATABASE_HOST"] = "localhost"
+    assert project.state()["refused"] == ""
+
+
+@pytest.mark.parametrize("apps", ["shop", "shop django.contrib.postgres"])
+def test_a_missing_driver_is_told_in_one_line(project, run, tmp_path, repository, apps):
+    """The Python has what the lock says, but for the driver."""
+    text = (repository / "app/requirements.txt").read_text()
+    wanted = [f"{name}=={version}" for name, version in PIN.findall(text) if "psycopg" not in name]
+    for command in (["uv", "venv", "--quiet"], ["uv", "pip", "install", "--quiet", "--python"]):
+        further = wanted if "pip" in command else []
+        answer = run(*command, tmp_path / "venv", *further, env={"UV_SYSTEM_CERTS": "1"})
+        assert answer.returncode == 0, answer.stderr
+    project.python = tmp_path / "venv/bin/python"
+    project.env["TEST_APPS"] = apps
+    project.write("shop/models.py", THING)
+    assert "psycopg[binary]" in failure(project.run("migration_state.py", "--make"))
+    with project.asking("look") as process:
+        out, told = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "") and "psycopg[binary]" in told
 
 
 def test_what_manage_py_says_before_django_is_told_in_one_line(project):

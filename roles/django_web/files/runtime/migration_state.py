@@ -16,6 +16,7 @@ exit status is 0 whenever the line was printed; otherwise one line on stderr say
 """
 
 import argparse
+import datetime
 import io
 import json
 import os
@@ -43,6 +44,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
+from django.utils import timezone
 from django_rehearsal.entry import HERE, enter, own_apps
 
 # The project's manage.py may change it.
@@ -219,21 +221,28 @@ def reasons(changes):
 
 
 def fixed_dates(app, operation):
-    """Return what Django's own check says of defaults that are today's date, which tomorrow's is not."""
+    """Return the defaults that are the date of today, in a sentence each: tomorrow the models say another."""
     if isinstance(operation, operations.CreateModel):
-        names = [name for name, _field in operation.fields]
-        model = operation.name
+        fields, model = operation.fields, operation.name
     elif isinstance(operation, operations.AddField | operations.AlterField):
-        names, model = [operation.name], operation.model_name
+        fields, model = [(operation.name, operation.field)], operation.model_name
     else:
         return []
-    fields = {field.name: field for field in apps.get_model(app, model)._meta.get_fields()}
+    now = datetime.datetime.now(datetime.UTC)
+    today = {now.date(), timezone.localdate(now, timezone.get_default_timezone())}
+    days = {
+        name: field.default.date()
+        if isinstance(field.default, datetime.datetime)
+        else field.default
+        for name, field in fields
+        if isinstance(field.default, datetime.date)
+    }
     return [
-        f"{app}.{model}.{name}: {' '.join(f'{remark.msg} {remark.hint}'.split())}"
-        for name in names
-        if isinstance(fields.get(name), models.DateField | models.TimeField)
-        for remark in fields[name].check()
-        if remark.id == "fields.W161" and not remark.is_silenced()
+        f"the default of {app}.{model}.{name} is the date of today, and tomorrow another if it is made when the models "
+        "are loaded: give a function (default=datetime.date.today, without brackets), or make the migration yourself "
+        "if it is this day that you mean"
+        for name, day in days.items()
+        if day in today
     ]
 
 
@@ -262,7 +271,9 @@ def fills_alike(field):
     if field.has_db_default():  # which may be a function, called for each row
         given = field.db_default
         return isinstance(given, models.Value) or not hasattr(given, "resolve_expression")
-    return connections[DEFAULT_DB_ALIAS].SchemaEditorClass._effective_default(field) is not None
+    # Django fills a text that may be blank even without a default.
+    blank = field.blank and field.empty_strings_allowed and not field.null
+    return field.default is not None if field.has_default() else blank
 
 
 def alike(changes):
@@ -315,7 +326,7 @@ def plain(value):
         return f"[{', '.join(str(plain(one)) for one in value)}]"
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(str(plain(one)) for one in value))}}}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    return value if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def described():
@@ -343,7 +354,7 @@ def differences(one, other):
                 if values[0] != values[1]:
                     short = max(map(len, values)) <= 80
                     said = f" ({values[0]}, then {values[1]})" if short else ""
-                    yield f"{model}.{name} has another {argument.strip(chr(39))} at each load{said}"
+                    yield f"{model}.{name} has another {argument} at each load{said}"
 
 
 def unstable():
