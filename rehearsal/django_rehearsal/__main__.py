@@ -19,23 +19,29 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
-from . import (
-    catalog,
-    entry,
-    exercise,
-    failures,
-    health,
-    history,
-    live,
-    policy,
-    project,
-    relations,
-    replay,
-    report,
-    rewind,
-    trial,
-    verdict,
-)
+from . import entry
+
+try:
+    from . import (
+        catalog,
+        exercise,
+        failures,
+        health,
+        history,
+        live,
+        policy,
+        project,
+        relations,
+        replay,
+        report,
+        rewind,
+        trial,
+        verdict,
+    )
+except (ImportError, ImproperlyConfigured) as error:
+    # With Python's own status this would be a migration that failed.
+    print(entry.DRIVER if entry.lacks_driver(error) else error, file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 # The project's directory; its manage.py may go elsewhere.
 HERE = Path.cwd().resolve()
-_DRIVER = (
+DRIVER = (
     "Django's driver for PostgreSQL is not installed: add psycopg[binary] to the project's requirements.in, "
     "make its requirements.txt anew, and run again."
 )
@@ -47,13 +47,20 @@ def enter() -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             _run(script)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("psycopg", "psycopg2"):
-            raise ImproperlyConfigured(_DRIVER) from error
+    except (ImportError, ImproperlyConfigured) as error:
+        if lacks_driver(error):
+            raise ImproperlyConfigured(DRIVER) from error
         raise
     finally:
         ManagementUtility.fetch_command, sys.argv = fetch, words
     _require_database()
+
+
+def lacks_driver(error: Exception) -> bool:
+    """Return whether it is because of a driver that is not there."""
+    if isinstance(error, ImportError):
+        return (error.name or "").partition(".")[0] in ("psycopg", "psycopg2")
+    return "Error loading psycopg" in str(error)
 
 
 def own_apps() -> list[str]:
@@ -104,7 +111,7 @@ def _require_database() -> None:
     try:
         vendor = connections[DEFAULT_DB_ALIAS].vendor
     except ImproperlyConfigured as error:
-        raise ImproperlyConfigured(_DRIVER if "psycopg" in str(error) else str(error)) from error
+        raise ImproperlyConfigured(DRIVER if lacks_driver(error) else str(error)) from error
     there = connections.settings[DEFAULT_DB_ALIAS]
     wanted = {name: os.environ.get(f"DATABASE_{name}", "") for name in ("HOST", "PORT", "NAME")}
     has = {name: str(there[name] or ("5432" if name == "PORT" else "")) for name in wanted}

@@ -58,6 +58,32 @@ def test_two_last_migrations_are_a_conflict(shop):
     assert found["pending"] == []
 
 
+def test_a_look_goes_through_what_the_settings_say_of_a_connection(shop):
+    """Such as: only to a server that can be written to, which a session that can't would not be."""
+    options = "DATABASES['default']['OPTIONS'] = {'target_session_attrs': 'read-write'}\n"
+    shop.write("settings.py", (shop.path / "settings.py").read_text() + options)
+    name = shop.migration("0002_size", ADDED)
+    assert shop.look()["pending"] == [name]
+
+
+def test_a_look_is_let_change_nothing(shop):
+    """Not even by the project itself, in each of its sessions."""
+    ready = (
+        "from django.apps import AppConfig\nclass Shop(AppConfig):\n    name = 'shop'\n    def ready(self):\n"
+        "        from django.db import connection\n        connection.ensure_connection()\n"
+    )
+    shop.write("shop/apps.py", ready)
+    shop.write(
+        "shop/migrations/0002_writes.py",
+        "from django.db import connection, migrations\nfrom shop.models import Kind\n"
+        "Kind.objects.create(code='written')\n"
+        "class Migration(migrations.Migration):\n    dependencies = [('shop', '0001_initial')]\n",
+    )
+    with shop.asking("look") as process:
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "") and "read-only" in said
+
+
 def test_an_inconsistent_history_is_a_problem(shop):
     shop.migration("0002_size", ADDED)
     shop.as_app(

@@ -144,6 +144,7 @@ class Inside:
 
     def __enter__(self) -> Self:
         # Whatever the project prints comes this way, and nobody reads it meanwhile.
+        self._answered = False
         self._said = tempfile.TemporaryFile("w+", errors="replace")
         self._process = subprocess.Popen(
             ["docker", "start", "--attach", "--interactive", self.container],
@@ -178,12 +179,14 @@ class Inside:
     def answer(self) -> dict | None:
         """Return its next answer; None once it has ended."""
         line = self._process.stdout.readline()
+        self._answered = self._answered or bool(line)
         return json.loads(line) if line else None
 
     def end(self) -> int:
         """Wait for its end and return its exit status; raises Unanswered where it could not do its work."""
         status = self._process.wait()
-        if status not in (0, 1, 75):
+        # A 1 without an answer is Python's own.
+        if status not in (0, 1, 75) or (status == 1 and not self._answered):
             self._said.seek(0)
             done = subprocess.CompletedProcess([], status, "", self._said.read())
             raise Unanswered(last_words(done))
