@@ -2,7 +2,8 @@
 # The front door of PostDoDjango: makes the toolchain, then hands over to Ansible.
 set -eu
 caller=$PWD
-cd "$(dirname "$0")"
+# It may be called through links; the project is where the file itself is.
+cd "$(dirname "$(realpath -- "$0")")"
 
 usage() {
     cat <<'TABLE'

@@ -68,6 +68,36 @@ def test_the_table_is_printed_without_making_anything(tree, arguments):
     assert not (tree / ".venv").exists()
 
 
+@pytest.mark.parametrize("kind", ["absolute", "relative", "of a link", "of the folder", "on PATH"])
+def test_the_project_is_where_the_file_is_and_not_a_link_to_it(toolchain, tmp_path, kind):
+    place = tmp_path / "a place/bin"
+    place.mkdir(parents=True)
+    link = place / "stack"
+    target = os.path.relpath(toolchain / "run.sh", place)
+    link.symlink_to(toolchain / "run.sh" if kind == "absolute" else target)
+    words = [link]
+    if kind == "of a link":
+        (tmp_path / "second").symlink_to("a place/bin/stack")
+        words = ["./second"]
+    elif kind == "of the folder":
+        (tmp_path / "folder").symlink_to(place)
+        words = ["folder/stack"]
+    elif kind == "on PATH":
+        words = ["stack"]
+    answer = subprocess.run(
+        [*words, "-1", "nonsense"],
+        cwd=tmp_path,
+        env={"HOME": os.environ["HOME"], "PATH": f"/usr/bin:/bin:{place}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.endswith("run.sh: unknown operation: nonsense\n")
+    assert not (place / ".venv").exists() and not (tmp_path / ".venv").exists()
+
+
 def test_the_table_names_operations_that_exist(tree):
     table = " ".join(start(tree).stdout.split())
     operations = re.search(r"one of the playbooks: ([\w, -]+);", table)[1].split(", ")
@@ -182,7 +212,7 @@ def test_a_python_that_is_too_old_is_told_in_one_line(tree, tmp_path):
 def test_a_missing_python_is_told_in_one_line(tree, tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("sh", "dirname", "cmp", "cat"):
+    for name in ("sh", "dirname", "realpath", "cmp", "cat"):
         (tools / name).symlink_to(Path(shutil.which(name)))
     answer = subprocess.run(
         [tree / "run.sh", "-1"],
