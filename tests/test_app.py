@@ -1,6 +1,9 @@
-"""The application's own tests, in the image it runs in, over the project's own PostgreSQL."""
+"""What the application is told, and its own tests, in the image it runs in, over the project's own PostgreSQL."""
 
+import json
 import secrets
+import subprocess
+import sys
 
 import pytest
 from server import PASSWORD, Server, docker
@@ -66,3 +69,101 @@ def test_the_applications_own_tests_pass_in_its_image_on_the_projects_postgresql
     # A run that found no test is no success.
     assert "Ran 0 tests" not in tests.stderr
     assert "\nOK" in tests.stderr
+
+
+# -- what the application is told ---------------------------------------------------------------
+
+# The role's own variables, as Ansible reads them; nothing is made or run.
+TOLD = """
+- hosts: web
+  become: false
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: django_web, tasks_from: source, public: true}
+    - ansible.builtin.copy:
+        content: "{{ {'container': __django_web_env, 'host': __django_web_host_env} | to_json }}"
+        dest: "{{ said }}/told.json"
+        mode: "0600"
+    - ansible.builtin.template: {src: "{{ script }}", dest: "{{ said }}/manage", mode: "0700"}
+"""
+
+
+@pytest.fixture
+def told(run, repository, tmp_path):
+    """Return a function of (inventory, variables) that returns what the application is told there."""
+
+    def call(inventory, **variables):
+        (tmp_path / "playbook.yml").write_text(TOLD)
+        variables = {
+            "said": str(tmp_path),
+            "script": str(repository / "roles/django_web/templates/host.j2"),
+            "django_web_image": "postdo/django:1",
+            "django_web_handed": {},
+            "stack_facts": {},
+            "stack_database_published": {"host": "127.0.0.1", "port": 5433},
+            **variables,
+        }
+        answer = run(
+            *("ansible-playbook", tmp_path / "playbook.yml", "-e", json.dumps(variables)),
+            *("-i", repository / "inventories" / inventory),
+            env={"ANSIBLE_CONFIG": str(repository / "ansible.cfg")},
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return json.loads((tmp_path / "told.json").read_text())
+
+    return call
+
+
+@pytest.mark.parametrize("inventory", ["dev", "prod"])
+def test_a_variable_whose_value_is_empty_is_not_set(told, inventory):
+    given = {"NOTHING": None, "EMPTY": "", "OFF": False, "ZERO": 0, "DJANGO_TIME_ZONE": ""}
+    own = {"django_web_environment": given, "django_web_allowed_hosts": []}
+    environment = told(inventory, **own)["container"]
+    assert [name for name, value in environment.items() if value in ("", None, "None")] == []
+    absent = {"DJANGO_ALLOWED_HOSTS", "EMAIL_HOST", "EMAIL_USER", "EMAIL_FROM", *given}
+    absent |= {"EMAIL_PASSWORD_FILE", "GUNICORN_WORKERS"}
+    assert absent & {*environment} == {"OFF", "ZERO"}
+    assert (environment["OFF"], environment["ZERO"]) == ("False", "0")
+    assert environment["DJANGO_SETTINGS_MODULE"] == "config.settings"
+
+
+def test_what_has_a_value_is_set(told):
+    mail = {"host": "mail.example", "user": "me", "from": "me@example.org"}
+    given = {f"django_web_email_{name}": value for name, value in mail.items()}
+    environments = told("prod", django_web_allowed_hosts=["a", "b"], django_web_workers=3, **given)
+    for environment in environments.values():
+        assert environment["DJANGO_ALLOWED_HOSTS"] == "a,b"
+        assert [environment[f"EMAIL_{name.upper()}"] for name in mail] == [*mail.values()]
+        assert environment["EMAIL_PASSWORD_FILE"].endswith("/email_password")
+    assert environments["container"]["GUNICORN_WORKERS"] == "3"
+
+
+def test_the_name_of_a_release_follows_from_what_is_set_and_from_nothing_else(told):
+    def release(**own):
+        return told("prod", django_web_environment=own)["container"]["DJANGO_RELEASE"]
+
+    first = release(A="1", B="2")
+    assert release(B="2", A="1", EMPTY="", NOTHING=None) == first
+    assert release(A="1", B="3") != first
+
+
+def test_on_the_host_what_is_empty_is_not_taken_from_the_callers_shell(told, tmp_path):
+    """The script runs the project's manage.py: here one that prints what it is told."""
+    place = tmp_path / ".venv-app/bin"
+    place.mkdir(parents=True)
+    (place / "python").symlink_to(sys.executable)
+    (tmp_path / "manage.py").write_text("import json, os; print(json.dumps({**os.environ}))")
+    (tmp_path / "requirements.txt").touch()
+    told(
+        "dev",
+        django_web_allowed_hosts=[],
+        django_web_source=str(tmp_path),
+        stack_project=str(tmp_path),
+    )
+    inherited = {"DJANGO_ALLOWED_HOSTS": "caller", "EMAIL_HOST": "caller", "OTHER": "caller"}
+    said = subprocess.run(
+        [tmp_path / "manage", "check"], env=inherited, capture_output=True, text=True, check=True
+    )
+    environment = json.loads(said.stdout)
+    assert {*inherited} & {*environment} == {"OTHER"}
+    assert environment["DJANGO_SERVED_BY"] == "host"
