@@ -896,3 +896,135 @@ def test_a_superuser_before_the_migrations_is_told_in_one_line(users):
     users.own_database()
     said = failure(create(users))
     assert "auth_user" in said
+
+
+# -- the superuser of a project with users of its own --------------------------------------------
+
+OF_ADDRESSES = """
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.auth.password_validation import validate_password
+from django.db import models
+
+class Manager(BaseUserManager):
+    def create_superuser(self, email, password, **fields):
+        validate_password(password)
+        user = self.model(email=self.normalize_email(email), is_superuser=True, **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+class User(AbstractBaseUser, PermissionsMixin):
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS = ["nick", "born"]
+    email = models.EmailField(unique=True)
+    nick = models.CharField(max_length=9, blank=True)
+    born = models.DateField()
+    objects = Manager()
+"""
+OWN_COMMAND = """
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+
+class Command(BaseCommand):
+    def add_arguments(self, parser):
+        parser.add_argument("--email", required=True)
+
+    def handle(self, *, email, **options):
+        print("Welcome!")
+        MADE
+"""
+
+
+@pytest.fixture
+def own_users(users):
+    """Return a function that gives the project users of its own, and the tables for them."""
+
+    def begin(models, command=""):
+        users.write("shop/models.py", models)
+        shutil.rmtree(users.path / "shop/migrations")
+        users.write("shop/migrations/__init__.py", "")
+        if command:
+            users.write("shop/management/__init__.py", "")
+            users.write("shop/management/commands/__init__.py", "")
+            users.write("shop/management/commands/createsuperuser.py", command)
+        users.own_database()
+        users.env |= {"TEST_APPS": "shop " + USERS, "TEST_USER_MODEL": "shop.User"}
+        users.state("--make")
+        users.manage("migrate", "--verbosity=0")
+        return users
+
+    return begin
+
+
+def made(project):
+    """Return the addresses and nicks of the project's users."""
+    query = "SELECT string_agg(email || ' ' || nick, ' ') FROM shop_user"
+    return project.server.sql(query, project.env["TEST_DATABASE"])
+
+
+def test_users_who_are_named_by_an_address_have_the_superusers(own_users):
+    project = own_users(OF_ADDRESSES)
+    said = failure(create(project))
+    assert "shop.User requires born: give DJANGO_SUPERUSER_BORN in django_web_environment" in said
+    project.env["DJANGO_SUPERUSER_BORN"] = "not a day"
+    assert "not a day" in failure(create(project))
+    project.env["DJANGO_SUPERUSER_BORN"] = "2000-01-31"
+    assert create(project).stdout == "created\n"
+    assert create(project).stdout == "present\n"
+    assert create(project, name="Boss@Example.ORG").stdout == "present\n"
+    assert create(project, name="other@example.org").stdout == "created\n"
+    assert made(project).split() == ["boss@example.org", "other@example.org"]
+
+
+def test_a_password_that_the_project_refuses_is_told_in_one_line(own_users):
+    project = own_users(OF_ADDRESSES)
+    project.env["DJANGO_SUPERUSER_BORN"] = "2000-01-31"
+    rule = "django.contrib.auth.password_validation.MinimumLengthValidator"
+    project.write("settings.py", f'{SETTINGS}AUTH_PASSWORD_VALIDATORS = [{{"NAME": "{rule}"}}]\n')
+    project.write("secret", "short\n")
+    said = failure(create(project))
+    assert "too short" in said
+    assert made(project) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('get_user_model().objects.create_superuser(email, "x", nick="n", born="2000-01-31")', ""),
+        ("pass", "the project's createsuperuser has made no user boss@example.org"),
+        ('raise CommandError("ask\\nthe chief")', "ask the chief"),
+        ("raise SystemExit(4)", "the project's createsuperuser ended with 4"),
+        ("input('Sure? ')", "EOFError: EOF when reading a line"),
+        (
+            "{}['no']",
+            "KeyError: 'no' (shop/management/commands/createsuperuser.py, line 11: {}['no'])",
+        ),
+    ],
+)
+def test_the_projects_own_command_is_used(own_users, line, said):
+    project = own_users(OF_ADDRESSES, OWN_COMMAND.replace("MADE", line))
+    process = create(project)
+    if not said:
+        assert (process.stdout, process.stderr) == ("created\n", "Welcome!\n")
+        assert made(project) == "boss@example.org n"
+        return
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert said in process.stderr.splitlines()[-1]
+    assert "Traceback" not in process.stderr
+
+
+def test_a_user_who_would_be_the_second_of_a_kind_is_told_in_one_line(own_users):
+    models = "from django.contrib.auth.models import AbstractUser\nfrom django.db import models\n"
+    models += "class User(AbstractUser):\n    email = models.EmailField(unique=True)\n"
+    project = own_users(models)
+    assert create(project).stdout == "created\n"
+    said = failure(create(project, name="another"))
+    assert "boss@example.org" in said
+    assert "already exists" in said
+
+
+def test_a_database_that_is_away_is_told_in_one_line(users):
+    users.env["TEST_PORT"] = "1"
+    assert "refused" in failure(create(users))

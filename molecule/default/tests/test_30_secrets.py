@@ -65,6 +65,17 @@ def test_a_superuser_who_was_asked_for_is_there_once(host, canary):
     assert "changed=0" in host.converge("prod", "-e", "django_web_superuser_enabled=true")
 
 
+def test_a_superuser_whom_the_project_refuses_costs_nothing_else(host, canary):
+    """The run goes on to its end, says why, and fails there."""
+    asked = ("-e", "django_web_superuser_enabled=true", "-e", "django_web_superuser_name=''")
+    result = host.ansible("prod", *asked)
+    assert result.code != 0
+    before, _found, after = result.said.partition("postdo-prod is running")
+    assert "failed " not in before
+    assert "no superuser could be made" in after
+    assert "blank" in after
+
+
 def test_secrets_are_on_the_disk_for_their_consumers_alone(host, canary):
     """Of all files, layers of images, settings and logs of containers, only these have it."""
     # The merged directories show once more what the layers below them have.
