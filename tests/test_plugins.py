@@ -890,6 +890,52 @@ def test_without_a_docker_command_the_facts_say_so(module, tmp_path):
     assert found["containers"] == {}
 
 
+# -- the filter build_log -----------------------------------------------------------------------
+
+BUILDING = """
+- hosts: localhost
+  tasks:
+    - community.docker.docker_image:
+        name: "{{ name }}"
+        source: build
+        build: {path: "{{ path }}", pull: false}
+      register: built
+      failed_when: false
+    - copy: {content: "{{ built.msg | build_log | to_json }}", dest: "{{ path }}/said", mode: "0600"}
+"""
+SAYING = r"""
+printf '\033[91m%s\033[0m\n' "it's red" >&2
+echo 'a "quoted" word'; echo "both \" and '"; printf '%s\n' 'C:\new' 'é ['
+exit 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "lines"),
+    [
+        (
+            "FROM {image}\nCOPY say /\nRUN sh /say\n",
+            ["it's red", 'a "quoted" word', "both \" and '", "C:\\new", "é ["],
+        ),
+        ("FROM {image}\nNONSENSE\n", ["unknown instruction"]),
+        ("FROM {image}\nCOPY nothing /\n", ["nothing"]),
+    ],
+    ids=["a program fails", "a Dockerfile is no good", "a file is missing"],
+)
+def test_the_log_of_a_failed_build_is_lines_as_they_were_said(
+    playbook, image, tmp_path, dockerfile, lines
+):
+    (tmp_path / "Dockerfile").write_text(dockerfile.format(image=image))
+    (tmp_path / "say").write_text(SAYING)
+    variables = {"name": f"buildlog{uuid.uuid4().hex[:8]}", "path": str(tmp_path)}
+    answer = playbook(BUILDING, "-e", json.dumps(variables))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    said = json.loads((tmp_path / "said").read_text())
+    for line in lines:
+        assert line in said or any(line in one for one in said if len(lines) == 1), said
+    assert not [one for one in said if re.search(r"\x1b|--->|container|^\[|, '", one)], said
+
+
 # -- the callback postdo ------------------------------------------------------------------------
 
 PLAYBOOK = """

@@ -46,6 +46,7 @@ from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
 from django.utils import timezone
 from django_rehearsal.entry import HERE, enter, own_apps
+from project_error import words
 
 # The project's manage.py may change it.
 ENVIRONMENT = dict(os.environ)
@@ -551,6 +552,8 @@ def main():
         state["unapplied"], state["ghosts"] = against_database()
     except UNREADABLE as error:
         sys.exit(f"migration_state.py: {' '.join(str(error).split())}")
+    except Exception as error:  # noqa: BLE001 - the project's code may raise anything
+        sys.exit(f"migration_state.py: {words(error)}")
     print(json.dumps(state))
 
 

@@ -1,0 +1,53 @@
+"""What a build that failed said, for people."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+DOCUMENTATION = """
+name: build_log
+short_description: the lines of a failed build
+description:
+  - Takes the message of community.docker.docker_image, which ends with the log as a list in Python's words, and
+    returns the lines of the log without colours and without what the engine says of its own steps. A message of
+    another kind is returned line by line.
+options:
+  _input:
+    description: The message.
+    type: str
+    required: true
+"""
+
+RETURN = """
+_value:
+  description: The lines.
+  type: list
+  elements: str
+"""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[a-zA-Z]")
+# Where it keeps what it makes, which is gone when the build has failed.
+_ENGINE = re.compile(r"---> |Removing intermediate container ")
+
+
+def build_log(message):
+    """Return the lines of a failed build."""
+    said, _, log = str(message).partition(", logs: ")
+    try:
+        lines = ast.literal_eval(log)
+    except (SyntaxError, ValueError):
+        lines = str(message).splitlines()
+    else:
+        # What never began, such as a Dockerfile that can't be read, has no log.
+        lines = lines or [said]
+    plain = (_COLOUR.sub("", line).rstrip() for line in lines)
+    return [line for line in plain if line.strip() and not _ENGINE.match(line.strip())]
+
+
+class FilterModule:
+    """The filter's name."""
+
+    def filters(self):
+        """Return it with its function."""
+        return {"build_log": build_log}
