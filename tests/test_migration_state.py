@@ -1028,3 +1028,68 @@ def test_a_user_who_would_be_the_second_of_a_kind_is_told_in_one_line(own_users)
 def test_a_database_that_is_away_is_told_in_one_line(users):
     users.env["TEST_PORT"] = "1"
     assert "refused" in failure(create(users))
+
+
+# -- a project whose own code fails --------------------------------------------------------------
+
+BROKEN = [
+    ("X = (", "SyntaxError: '(' was never closed (settings.py, line {line}: X = ()"),
+    ("X = b'\\xff'.decode()", "UnicodeDecodeError: "),
+    ("raise ValueError('two\\n lines')", "ValueError: two lines (settings.py, line {line}: raise "),
+    (
+        "import stripe",
+        (
+            "ModuleNotFoundError: No module named 'stripe', neither in the project nor by its requirements.txt "
+            "(settings.py, line {line}: import stripe)"
+        ),
+    ),
+    (
+        "INSTALLED_APPS += ['ghost']",
+        "ModuleNotFoundError: No module named 'ghost', neither in the project nor by its requirements.txt",
+    ),
+    (
+        "KEY = os.environ['STRIPE_KEY']",
+        "KeyError: the environment variable STRIPE_KEY is not set; django_web_environment ",
+    ),
+    (
+        "KEY = os.environ['STRIPE_KEY']",
+        " (settings.py, line {line}: KEY = os.environ['STRIPE_KEY'])",
+    ),
+    ("KEY = {}['no']", "KeyError: 'no' (settings.py, line {line}: KEY = {}['no'])"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), BROKEN)
+@pytest.mark.parametrize("how", ["look", "its manage.py"])
+def test_an_error_of_the_project_is_one_line_with_its_place(project, line, said, how):
+    project.write("settings.py", f"{SETTINGS}{line}\n")
+    project.write(
+        "manage.py",
+        "import sys\nfrom django.core.management import execute_from_command_line\n"
+        "if __name__ == '__main__':\n    execute_from_command_line(sys.argv)\n",
+    )
+    program = {
+        "look": ["migration_state.py"],
+        "its manage.py": ["project_error.py", "manage.py", "check"],
+    }
+    told = failure(project.run(*program[how]))
+    assert said.replace("{line}", str(SETTINGS.count("\n") + 1)) in told
+
+
+@pytest.mark.parametrize("settings", ["shop.setings", "config", "config.settings", "config.a.b"])
+def test_settings_that_are_not_there_are_told_by_the_name_of_the_variable(project, settings):
+    project.env["DJANGO_SETTINGS_MODULE"] = settings
+    missing = settings if settings.startswith("shop") else "config"
+    told = failure(project.run("migration_state.py"))
+    assert f"django_web_settings is {settings}, and the project has no module {missing}" in told
+
+
+def test_a_program_of_the_project_that_goes_well_is_left_alone(project):
+    project.write(
+        "manage.py", "import os, sys; print(sys.argv, sys.path[0] == os.getcwd(), __name__)\n"
+    )
+    process = project.run("project_error.py", "manage.py", "some", "--words")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == "['manage.py', 'some', '--words'] True __main__\n"
+    project.write("manage.py", "import sys; sys.exit('CommandError: so it is')\n")
+    assert failure(project.run("project_error.py", "manage.py")) == "CommandError: so it is\n"

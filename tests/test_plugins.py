@@ -989,6 +989,28 @@ FAILING = """
       command: sh -c "echo number {{ item }} >&2; exit {{ item }}"
       loop: [0, 7]
       when: reason == "loop"
+    - name: Refuse some of them
+      fail: {msg: "{{ item }} is missing.\\nRemedy: make it."}
+      loop: [there, gone, there too]
+      when: reason == "items" and item == "gone"
+    - name: Refuse with a list
+      fail: {msg: [first reason, second reason]}
+      when: reason == "list"
+    - name: Ignore what fails
+      command: sh -c "echo ignored >&2; exit {{ item }}"
+      loop: [0, 7]
+      ignore_errors: true
+      when: reason == "ignored"
+    - name: Fail after it
+      fail: {msg: the reason}
+      when: reason == "ignored"
+    - name: Say nothing that may be seen
+      command: sh -c "echo secret >&2; exit 3"
+      no_log: true
+      when: reason == "censored"
+    - name: Include what is not there
+      include_tasks: nowhere.yml
+      when: reason == "include"
 """
 
 
@@ -1080,18 +1102,24 @@ def test_every_line_of_a_pipe_arrives_when_it_is_written(playbook):
         ("message", "Check the variable", ["port is 99999.", "Remedy: a port below 65536."]),
         ("program", "Run the program", ["on stderr"]),
         ("loop", "Run all of them", ["number 7"]),
+        ("items", "Refuse some of them", ["gone is missing.", "Remedy: make it."]),
+        ("list", "Refuse with a list", ["first reason", "second reason"]),
+        ("ignored", "Fail after it", ["the reason"]),
+        ("censored", "Say nothing that may be seen", [".*no_log.*"]),
+        ("include", "Include what is not there", [".*nowhere.yml.*"]),
         ("interpreter", "Run a module without its Python", [r"(\| )?.*/nowhere/python.*"]),
     ],
 )
 def test_a_failure_is_told_in_plain_lines(playbook, reason, task, told):
-    answer = playbook(FAILING, "-e", f"reason={reason}")
+    answer = playbook(FAILING, "-e", json.dumps({"reason": reason}))
     assert answer.returncode == 2
     assert re.search(rf"^  failed   {task}  \d+\.\d s$", answer.stdout, re.MULTILINE)
     for line in told:
         assert re.search(rf"^           {line}$", answer.stdout, re.MULTILINE), answer.stdout
     assert "number 0" not in answer.stdout
     assert "non-zero return code" not in answer.stdout  # the program's own words say more
-    assert "{" not in answer.stdout
+    for hidden in ("{", "['", "there too", "ignored", "secret"):
+        assert hidden not in answer.stdout
     assert "failed=1" in answer.stdout
 
 

@@ -140,9 +140,7 @@ class CallbackModule(Default):
         if result.task.action in ("debug", "ansible.builtin.debug"):
             for item in outcome.get("results") or [outcome]:
                 if "msg" in item:
-                    text = item["msg"]
-                    text = "\n".join(map(str, text)) if isinstance(text, list) else str(text)
-                    self._say(text.rstrip())
+                    self._say(_text(item["msg"]).rstrip())
         elif self.get_option("quiet"):
             return
         elif outcome.get("changed"):
@@ -160,12 +158,14 @@ class CallbackModule(Default):
             return
         self._line("failed", result, C.COLOR_ERROR)
         outcome = result.result
-        for item in [r for r in outcome.get("results") or [outcome] if r.get("failed", True)]:
+        # Of a loop only what failed: items that were skipped, or went well, have nothing to say of it.
+        items = outcome.get("results") or []
+        for item in [one for one in items if one.get("failed")] or [outcome]:
             # What the failed program said is clearer than that it failed.
             said = item.get("stderr") or item.get("module_stderr") or item.get("stdout")
-            message = item.get("msg") or item.get("censored") or self._dump_results(item)
+            message = item.get("msg") or item.get("censored") or "It does not say why."
             # Of a program the end; what this project says itself, whole.
-            for line in str(said or message).strip().splitlines()[-20 if said else 0 :]:
+            for line in _text(said or message).strip().splitlines()[-20 if said else 0 :]:
                 self._say(f"           {line}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result):
@@ -190,6 +190,11 @@ class CallbackModule(Default):
                 f"skipped={counts['skipped']}",
                 color,
             )
+
+
+def _text(said):
+    """Return what a result says, a text or a list of texts, as one text."""
+    return "\n".join(map(_text, said)) if isinstance(said, list) else str(said)
 
 
 def _only_verbose(name):

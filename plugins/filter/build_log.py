@@ -10,8 +10,8 @@ name: build_log
 short_description: the lines of a failed build
 description:
   - Takes the message of community.docker.docker_image, which ends with the log as a list in Python's words, and
-    returns the lines of the log without colours and without what the engine says of its own steps. A message of
-    another kind is returned line by line.
+    returns what the last step said, in lines without colours and without what the engine adds. A message of another
+    kind is returned line by line.
 options:
   _input:
     description: The message.
@@ -27,6 +27,7 @@ _value:
 """
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[a-zA-Z]")
+_STEP = re.compile(r"Step \d+/\d+ : ")
 # Where it keeps what it makes, which is gone when the build has failed.
 _ENGINE = re.compile(r"---> |Removing intermediate container ")
 
@@ -42,7 +43,9 @@ def build_log(message):
         # What never began, such as a Dockerfile that can't be read, has no log.
         lines = lines or [said]
     plain = (_COLOUR.sub("", line).rstrip() for line in lines)
-    return [line for line in plain if line.strip() and not _ENGINE.match(line.strip())]
+    told = [line for line in plain if line.strip() and not _ENGINE.match(line.strip())]
+    step = max((number for number, line in enumerate(told) if _STEP.match(line)), default=-1)
+    return told[step + 1 :] or told
 
 
 class FilterModule:

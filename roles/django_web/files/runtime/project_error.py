@@ -22,6 +22,8 @@ def words(error):
         )
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     said = error.msg if isinstance(error, SyntaxError) else str(error)
+    if lacking:
+        said += ", neither in the project nor by its requirements.txt"
     if isinstance(error, KeyError) and frames[-1][0] in ("<frozen os>", os.__file__):
         said = (
             f"the environment variable {error.args[0]} is not set; django_web_environment gives it to the application, "
@@ -44,7 +46,8 @@ def _is_own(place):
     """Return whether a file is the project's, and says more than that a command was run."""
     path = Path(place).resolve()
     return (
-        path.is_relative_to(Path.cwd())
+        path.is_file()
+        and path.is_relative_to(Path.cwd())
         and "site-packages" not in path.parts
         and path.name != "manage.py"
     )
