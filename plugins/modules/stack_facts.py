@@ -45,7 +45,7 @@ stack_facts:
     are not installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
     in iptables' words), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at;
     root), containers, networks and volumes by name, images (created, its day, and size, by
-    name:tag), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data).
+    name:tag), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data), cpus.
   type: dict
 """
 
@@ -252,6 +252,7 @@ def main():
         },
         "ports": _listening(),
         "disk_free": _disk_free(engine.get("root") or "/var/lib/docker"),
+        "cpus": os.cpu_count(),
         "engine_is_ours": os.path.exists("/etc/docker/.installed-by-postdo"),
     }
     if engine["version"]:

@@ -1,0 +1,77 @@
+"""What a run refuses before it changes anything: the play's own look, at the real inventory."""
+
+import json
+import re
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def look(run, repository):
+    """Return a function that lets production be looked at with some variables; it returns what was refused."""
+
+    def call(**variables):
+        variables = {"stack_environment": "preflight", "proxy_http_port": 47680, **variables}
+        done = run(
+            *("ansible-playbook", "site.yml", "-i", "inventories/prod", "--tags", "always"),
+            *("-e", json.dumps(variables)),
+            env={"ANSIBLE_CONFIG": str(repository / "ansible.cfg")},
+            timeout=300,
+        )
+        assert "changed=0" in done.stdout, done.stdout + done.stderr
+        # As long as nothing is refused, nothing is said.
+        return " ".join(done.stdout.split()) if done.returncode else ""
+
+    return call
+
+
+SITE = {
+    "proxy_domain": "www.site.test",
+    "proxy_redirect_domains": ["site.test"],
+    "proxy_https_port": 47643,
+}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "refused"),
+    [
+        (
+            ["site.test", "localhost", "Shop.Other.test", ".other.test"],
+            "shop.other.test, .other.test",
+        ),
+        (["127.0.0.1", "[::1]", "*", "web", "web.internal", ".site.test", "WWW.site.test."], ""),
+    ],
+)
+def test_a_name_that_the_proxy_does_not_serve_is_refused(look, hosts, refused):
+    """With a domain, where its visitors would meet a TLS error; names of the inside are nobody's."""
+    said = look(**SITE, django_web_allowed_hosts=hosts)
+    assert bool(said) == bool(refused), said
+    if refused:
+        assert f"has {refused}, where visitors would meet a TLS error" in said
+        assert "proxy_redirect_domains" in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "refused"),
+    [
+        ({"django_web_workers": 11, "django_web_allowed_hosts": ["site.test"]}, ""),
+        (
+            {"django_web_environment": {"GUNICORN_WORKERS": "12"}},
+            "need 99 connections .* leaves it 97: .* django_web_workers to 11 or",
+        ),
+        ({"django_web_workers": 12, "postgres_settings": {"max_connections": "102"}}, ""),
+        ({"postgres_max_connections": 8}, "django_web_workers is 0, .* Lower django_web_threads"),
+        (
+            {
+                "django_web_workers": 99,
+                "django_web_processes": [{"name": "web", "command": ["serve"]}],
+            },
+            "",
+        ),
+    ],
+)
+def test_more_connections_than_the_database_has_are_refused(look, variables, refused):
+    """Two releases' while one replaces the other; of a command of one's own nobody knows how many."""
+    said = look(**variables)
+    assert bool(said) == bool(refused), said
+    assert re.search(refused, said)
