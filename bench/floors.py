@@ -35,6 +35,8 @@ def inspect(container: str, rename: tuple[str, str] = ("", "")) -> dict:
 def arguments(container: dict) -> list[str]:
     """Return the options of docker run that give an equivalent of an inspected container."""
     host, config = container["HostConfig"], container["Config"]
+    # A release has a directory at /tmp, which whoever starts on it empties.
+    tmpfs = host.get("Tmpfs") or {"/tmp": "mode=1777"}
     options = {
         "user": [config["User"]],
         "env": config["Env"],
@@ -42,8 +44,8 @@ def arguments(container: dict) -> list[str]:
         "stop-timeout": [config["StopTimeout"]],
         "cap-drop": host["CapDrop"],
         "security-opt": host["SecurityOpt"],
-        "tmpfs": [f"{path}:{how}" for path, how in host["Tmpfs"].items()],
-        "volume": host["Binds"],
+        "tmpfs": [f"{path}:{how}" for path, how in tmpfs.items()],
+        "volume": [bind for bind in host["Binds"] if ":/tmp:" not in bind],
         "memory": [host["Memory"]],
         "memory-swap": [host["MemorySwap"]],
         "shm-size": [host["ShmSize"]],

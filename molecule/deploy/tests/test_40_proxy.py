@@ -1,14 +1,18 @@
 """What the proxy does for every application: TLS, limits, uploads, websockets, its log."""
 
+import hashlib
 import json
 import re
 import uuid
 
 import pytest
 from hosts import TOOLS, WEB, wait_until
+from sites import RELEASES
 
 # Another one in each run: the certificate of an earlier one would still be good.
 NAME = f"site-{uuid.uuid4().hex[:6]}.test"
+# The hash of what ask.py sends.
+UPLOADED = hashlib.sha256(b"x" * 90 * 2**20).hexdigest()
 MEDIA = "/var/lib/docker/volumes/postdo-prod-media/_data"
 
 
@@ -40,6 +44,26 @@ def test_a_request_may_not_be_larger_than_allowed(distant):
     sent = ["--method", "POST", "--send"]
     assert distant.get("/trial/upload", *sent, str(90 * 2**20)).status == 200
     assert distant.get("/trial/upload", *sent, str(110 * 2**20)).status == 413
+
+
+@pytest.mark.parametrize("told", [(), ("--chunked",)])
+def test_the_application_takes_what_the_proxy_lets_in(distant, told):
+    """A form with 90 MiB, whether or not its length is told: on disk, where the proxy can't look, and gone afterwards."""
+    sent = ["--method", "POST", "--send", str(90 * 2**20), "--form", *told]
+    answer = distant.get("/trial/form", *sent)
+    assert (answer.status, answer.body.decode()) == (200, UPLOADED)
+    mounted = distant.containers(WEB)[WEB]["Mounts"]
+    assert [one["Type"] for one in mounted if one["Destination"] == "/tmp"] == ["bind"]
+    left = lambda: distant.run(f"ls -A {RELEASES}/current/tmp/web")
+    wait_until(lambda: not left(), "nothing left of it", 10)
+    tried = distant.attempt("docker exec postdo-prod-proxy ls /run/web/current/tmp")
+    assert "Permission denied" in tried.said
+
+
+def test_a_request_may_have_the_head_that_is_promised(distant):
+    """In its first line, and in one header: tokens are long."""
+    assert distant.get(f"/trial/page?{'x' * 20_000}").status == 200
+    assert distant.get("/trial/page", "--header", f"Authorization: {'x' * 30_000}").status == 200
 
 
 def test_the_application_knows_its_visitor_and_believes_no_forgery(distant):

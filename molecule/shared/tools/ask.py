@@ -14,6 +14,8 @@ parser.add_argument("--port", type=int, default=8080)
 parser.add_argument("--name", default="", help="with TLS, and as this site")
 parser.add_argument("--method", default="GET")
 parser.add_argument("--send", type=int, default=0, help="bytes to send")
+parser.add_argument("--chunked", action="store_true", help="say nothing of their number")
+parser.add_argument("--form", action="store_true", help="as a file of a form")
 parser.add_argument("--header", action="append", default=[])
 parser.add_argument(
     "--trust", default="", help="certificates that are trusted; none is checked otherwise"
@@ -45,8 +47,13 @@ body = None
 if asked.send:
     rest = asked.send % len(piece)
     pieces = [piece] * (asked.send // len(piece)) + ([piece[:rest]] if rest else [])
+    if asked.form:
+        start = b'--B\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'
+        pieces = [start, *pieces, b"\r\n--B--\r\n"]
+        headers["Content-Type"] = "multipart/form-data; boundary=B"
     body = iter(pieces)
-    headers["Content-Length"] = str(asked.send)
+    if not asked.chunked:
+        headers["Content-Length"] = str(sum(map(len, pieces)))
 # The answer may come before everything was sent.
 with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
     connection.request(asked.method, asked.path, body, headers)

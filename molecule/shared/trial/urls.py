@@ -10,5 +10,6 @@ urlpatterns = [
     path("slow", views.slow),
     path("stream", views.stream),
     path("upload", views.upload),
+    path("form", views.form),
     path("request", views.request_seen),
 ]

@@ -50,6 +50,15 @@ def upload(request: HttpRequest) -> HttpResponse:
     return HttpResponse(hashlib.sha256(request.read()).hexdigest())
 
 
+@csrf_exempt
+def form(request: HttpRequest) -> HttpResponse:
+    """Return the hash of the file that a form brought."""
+    digest = hashlib.sha256()
+    for piece in request.FILES["file"].chunks():
+        digest.update(piece)
+    return HttpResponse(digest.hexdigest())
+
+
 def request_seen(request: HttpRequest) -> JsonResponse:
     """Return what the application believes of its visitor."""
     return JsonResponse(
