@@ -43,14 +43,8 @@ def live() -> JsonResponse:
 
 
 def ready() -> JsonResponse:
-    """Return 200 if the database answers and has every migration, else 503.
-
-    It asks over a connection of its own: a kept one can't tell a hung server from a slow one.
-    """
-    connection = connections[DEFAULT_DB_ALIAS].copy()
-    options = connection.settings_dict["OPTIONS"]
-    options["connect_timeout"] = TIMEOUT_SECONDS
-    options["options"] = f"-c statement_timeout={TIMEOUT_SECONDS}s"
+    """Return 200 if the database answers and has every migration, else 503."""
+    connection = own_connection()
     try:
         missing = unapplied_migrations(connection)
     except Error as error:
@@ -66,12 +60,33 @@ def ready() -> JsonResponse:
     return JsonResponse(state, status=200 if state["status"] == "ok" else 503)
 
 
+def own_connection() -> BaseDatabaseWrapper:
+    """Return a connection, not yet opened, that is set up as the application's and shared with nobody.
+
+    A kept connection can't tell a hung server from a slow one, and a pool would keep what the probe
+    sets. Its one transaction is never committed.
+    """
+    connection = connections[DEFAULT_DB_ALIAS].copy()
+    connection.settings_dict["AUTOCOMMIT"] = False
+    options = connection.settings_dict["OPTIONS"]
+    options.pop("pool", None)
+    options["connect_timeout"] = TIMEOUT_SECONDS
+    return connection
+
+
 def unapplied_migrations(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the migrations (`app.name`, sorted) on disk that the database lacks.
 
-    Raises django.db.Error if the database does not answer.
+    Each statement ends after TIMEOUT_SECONDS, in this transaction alone. Raises django.db.Error if
+    the database does not answer.
     """
-    applied = set(MigrationRecorder(connection).applied_migrations())
+    recorder, applied = MigrationRecorder(connection), set()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = '{TIMEOUT_SECONDS}s'")
+        if recorder.has_table():
+            # The recorder itself would ask over the application's connection.
+            cursor.execute(f"SELECT app, name FROM {recorder.Migration._meta.db_table}")
+            applied = set(cursor.fetchall())
     # Files change under the development server, which doesn't restart for a new migration.
     on_disk = _load_migrations() if settings.DEBUG else _cached_migrations()
     return sorted(

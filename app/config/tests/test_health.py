@@ -2,10 +2,11 @@
 
 import socket
 import time
+from collections.abc import Callable
 from unittest import mock
 
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client, SimpleTestCase, TransactionTestCase, override_settings
 
 
@@ -50,6 +51,58 @@ class ReadyTest(TransactionTestCase):
 
         call_command("migrate", "core", verbosity=0)
         self.assertEqual(self.client.get("/healthz/ready").status_code, 200)
+
+    def test_the_applications_own_options_count(self) -> None:
+        """The record of the migrations is in a schema that only the application's options name."""
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE SCHEMA shop; ALTER TABLE django_migrations SET SCHEMA shop")
+        self.addCleanup(self.put_back)
+        options = {"options": "-c search_path=shop,public"}
+        with mock.patch.dict(connection.settings_dict["OPTIONS"], options):
+            self.assertEqual(self.client.get("/healthz/ready").status_code, 200)
+
+    def put_back(self) -> None:
+        """Undo the move of the migrations' record."""
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE shop.django_migrations SET SCHEMA public; DROP SCHEMA shop")
+
+    def test_the_applications_connections_are_left_alone(self) -> None:
+        """Nothing is asked over the application's connection or of its pool, and nothing stays set."""
+        asked = []
+
+        def note(execute: Callable, sql: str, *arguments: object) -> object:
+            asked.append(sql)
+            return execute(sql, *arguments)
+
+        # Django refuses a pool with the driver of the example; one who took from it would fail.
+        pool = mock.patch.dict(connection.settings_dict["OPTIONS"], {"pool": {"min_size": 1}})
+        with connection.execute_wrapper(note), pool:
+            answer = self.client.get("/healthz/ready")
+        self.assertEqual((answer.status_code, asked), (200, []))
+        self.assertEqual(connection.settings_dict["OPTIONS"].get("options"), None)
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            self.assertEqual(cursor.fetchone(), ("0",))
+
+    def test_a_database_without_a_record_lacks_every_migration(self) -> None:
+        name = "ALTER TABLE {} RENAME TO {}"
+        with connection.cursor() as cursor:
+            cursor.execute(name.format("django_migrations", "elsewhere"))
+            self.addCleanup(
+                connection.cursor().execute, name.format("elsewhere", "django_migrations")
+            )
+        with self.assertLogs(level="WARNING"):
+            answer = self.client.get("/healthz/ready")
+        self.assertEqual((answer.status_code, answer.json()["database"]), (503, "ok"))
+
+    def test_a_statement_that_hangs_is_not_waited_for(self) -> None:
+        """Somebody holds a lock on the migrations' record."""
+        with transaction.atomic():
+            connection.cursor().execute("LOCK TABLE django_migrations")
+            with self.assertLogs(level="WARNING") as logs:
+                answer = self.client.get("/healthz/ready")
+        self.assertEqual((answer.status_code, answer.json()["database"]), (503, "unreachable"))
+        self.assertIn("statement timeout", logs.output[0])
 
     def test_database_away_is_not_ready(self) -> None:
         with socket.socket() as unused:
