@@ -32,7 +32,8 @@ def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrappe
     """Enter the project in the present directory, and return its database connection.
 
     `database` is another database's name on the same server; with `read_only` the server refuses every
-    change. Raises what Django raises where settings or applications can't be loaded.
+    change. No connection comes from a pool: it would keep what one has set, and have none left for a second. Raises
+    what Django raises where settings or applications can't be loaded.
     """
     entry.enter()
     connection = connections[DEFAULT_DB_ALIAS]
@@ -40,6 +41,7 @@ def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrappe
     connection.close()
     if database:
         connection.settings_dict["NAME"] = database
+    connection.settings_dict["OPTIONS"].pop("pool", None)
     if read_only:
         # By the session itself: what the settings say of a connection (which servers, through what) stays true.
         _at_each_connection("SET default_transaction_read_only = on")

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import yaml
+from project import SETTINGS
 
 ADD = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
 INDEX = "postgres.AddIndexConcurrently('item', models.Index(fields=['price'], name='by_price'))"
@@ -224,6 +225,14 @@ def test_what_a_migration_sets_in_its_session_is_not_the_next_ones(shop):
     )
     apply(shop)
     assert "table shop_other" in shop.look()["catalog"]
+
+
+def test_a_projects_pool_is_not_used(shop):
+    """Django refuses one with this driver, so whoever took a connection from it would fail."""
+    shop.write("settings.py", f"{SETTINGS}DATABASES['default']['OPTIONS'] = {{'pool': True}}\n")
+    name = shop.migration("0002_size", ADD)
+    assert apply(shop)[-1]["applied"] == name
+    assert shop.look()["pending"] == []
 
 
 def test_an_interrupted_run_ends_in_the_same_schema(shop, filled):
