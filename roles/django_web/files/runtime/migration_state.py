@@ -11,7 +11,8 @@ refused), remedy (who ends that: "person", "models" that say another thing at ea
 the next one; empty if nothing was refused), missing (apps whose models have no migration),
 unapplied (app.name; empty while there are several last migrations, whose order nobody knows),
 advice (app.model.field of new columns whose default only the new code knows), ghosts (app.name of
-what the database has applied and no file makes), problems (what the deployment checks say). The
+what the database has applied and no file makes), problems (what the deployment checks say); with
+--serving what serving.py prints. The
 exit status is 0 whenever the line was printed; otherwise one line on stderr says why.
 """
 
@@ -534,13 +535,24 @@ def deployment_problems():
     return []
 
 
+def serving(facts):
+    """Return what serving.py says in a process of its own; end here, with its words, where it fails."""
+    program = [sys.executable, Path(__file__).with_name("serving.py"), facts]
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(1)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main():
     """Parse the arguments and print the line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--make", action="store_true", help="write migrations that lose nothing")
     parser.add_argument("--deploy", action="store_true", help="run the deployment checks")
     parser.add_argument("--describe", action="store_true", help="say what the models say")
+    parser.add_argument("--serving", metavar="JSON", help="see serving.py; comes first")
     asked = parser.parse_args()
+    served = {} if asked.serving is None else serving(asked.serving)
     try:
         enter()
         if asked.describe:
@@ -554,7 +566,7 @@ def main():
         sys.exit(f"migration_state.py: {' '.join(str(error).split())}")
     except Exception as error:  # noqa: BLE001 - the project's code may raise anything
         sys.exit(f"migration_state.py: {words(error)}")
-    print(json.dumps(state))
+    print(json.dumps(state | served))
 
 
 if __name__ == "__main__":
