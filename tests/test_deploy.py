@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from server import docker
+from server import docker, until
 
 PROJECT = Path(__file__).resolve().parent.parent
 PROGRAM = PROJECT / "roles/django_web/files/program"
@@ -21,6 +21,33 @@ STAND_IN = PROJECT / "tests/stand_in"
 ECHO = (PROJECT / "molecule/shared/tools/echo.py").read_text()
 UNFIT = Path(__file__).with_name("unfit.py")
 WORKER = "import time\nwhile True: time.sleep(0.1)"
+# A site whose answers are in a file: a status for each path, or a kind of page; 200 where nothing is said.
+SITE = """
+import http.server, json, os, pathlib, socketserver, time
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        said = json.loads(pathlib.Path("/run/web/answers.json").read_text()).get(self.path, 200)
+        if said == "as the proxy asks":
+            names = ("Host", "X-Forwarded-Proto", "X-Forwarded-For", "X-Forwarded-Host")
+            asked = [self.headers[name] for name in names]
+            wanted = ["shop.example:8443", "https", "127.0.0.1", "shop.example:8443"]
+            said = 200 if asked == wanted else 500
+        if said == "slow":
+            time.sleep(30)
+        self.send_response(said if isinstance(said, int) else 200)
+        self.end_headers()
+        while said == "endless":
+            self.wfile.write(b"x" * 100000)
+        while said == "silent":
+            time.sleep(1)
+    def address_string(self):
+        return "a visitor"
+class Server(socketserver.ThreadingUnixStreamServer):
+    request_queue_size, daemon_threads = 50, True
+if os.path.exists("/run/web/http.sock"):
+    os.unlink("/run/web/http.sock")
+Server("/run/web/http.sock", Answer).serve_forever()
+"""
 # Between any two things that a deploy does, what it is about to do, or has just done.
 POINTS = [
     "migrations.migrate",
@@ -76,6 +103,7 @@ class Stack:
         self.facts = place / "deploy.json"
         facts = {"prefix": self.prefix, "inventory": "none", "state": str(place), "front": {}}
         facts |= {"start_timeout": 10, "watch_time": 0.6, "keep_releases": 3}
+        facts |= {"url": "https://shop.example:8443", "watch_paths": ["/"]}
         facts |= {
             "secrets": str(place),
             "database": {"name": "none", "user": "none"},
@@ -83,7 +111,13 @@ class Stack:
         }
         self.facts.write_text(json.dumps(facts))
 
-    def make(self, name: str, *, command: str = ECHO, worker: bool = True) -> None:
+    def tell(self, **facts) -> None:
+        """Tell the program something else of the environment."""
+        self.facts.write_text(json.dumps(json.loads(self.facts.read_text()) | facts))
+
+    def make(
+        self, name: str, *, command: str = ECHO, worker: bool = True, static: str = ""
+    ) -> None:
         """Make a release as the role does."""
         directory = self.releases / name
         (directory / "run").mkdir(parents=True, exist_ok=True)
@@ -101,15 +135,27 @@ class Stack:
                 *("create", "--name", container, "--init", "--network", "none", "--restart", "no"),
                 *("--label", f"postdo.stack={self.prefix}", "--label", f"postdo.release={name}"),
                 *("--label", f"postdo.process={process}"),
-                *("--env", "GUNICORN_BIND=unix:/run/web/http.sock", "--env", "HEALTH_PATH=/"),
+                *("--env", "GUNICORN_BIND=unix:/run/web/http.sock", "--env", "HEALTH_PATH=/health"),
                 *("--volume", f"{directory}/run:/run/web", "--volume", f"{self.unfit}:/unfit.json"),
                 *("--volume", f"{UNFIT}:/opt/postdo/schema_fit.py:ro", self.image),
                 *("python", "-c", code),
             )
             assert made.returncode == 0, made.stderr
         manifest = {"release": name, "images": [self.image], "revision": name}
-        text = json.dumps(manifest | {"processes": processes})
+        text = json.dumps(manifest | {"processes": processes, "static": static})
         (directory / "release.json").write_text(text)
+
+    def answers(self, name: str, **answers: int | str) -> None:
+        """Say what the site of a release answers: words are paths, with _ for /."""
+        told = {path.replace("_", "/"): answer for path, answer in answers.items()}
+        aside = self.releases / name / "run/answers.new"
+        aside.write_text(json.dumps(told))
+        aside.rename(aside.with_name("answers.json"))
+
+    def make_site(self, name: str, *, static: str = "", **answers: int | str) -> None:
+        """Make a release with answers of its own."""
+        self.make(name, command=SITE, static=static)
+        self.answers(name, **answers)
 
     def call(self, *words: str, code: str = "") -> subprocess.CompletedProcess:
         """Call the program, or a piece of code in its place."""
@@ -132,7 +178,11 @@ class Stack:
     def containers(self) -> dict[str, tuple[bool, str]]:
         """Return of each container whether it runs, and whether it starts again by itself."""
         names = docker("ps", "-a", "--format", "{{.Names}}").stdout.split()
-        own = [name for name in names if name.startswith(self.prefix)]
+        own = [
+            name
+            for name in names
+            if name.startswith(self.prefix) and name != f"{self.prefix}-proxy"
+        ]
         found = json.loads(docker("inspect", *own).stdout) if own else []
         return {
             item["Name"][1:].removeprefix(f"{self.prefix}-"): (
@@ -164,6 +214,22 @@ def stack(tmp_path, images):
     one = Stack(tmp_path / "state", images["runtime"])
     yield one
     one.remove()
+
+
+@pytest.fixture
+def proxy(stack, caddyfile, repository):
+    """Run the proxy before the stack; return what a visitor must know of it."""
+    image = json.loads((repository / ".cache/prod-images.json").read_text())["proxy"]
+    name = f"{stack.prefix}-proxy"
+    docker(
+        *("run", "--detach", "--user=0", "--name", name, "--publish=127.0.0.1::8080"),
+        *("--volume", f"{stack.releases}:/run/web:ro"),
+        *("--volume", f"{caddyfile}:/etc/caddy/Caddyfile:ro", image),
+    )
+    port = int(docker("port", name, "8080").stdout.rsplit(":", 1)[1])
+    until(lambda: docker("exec", name, "healthcheck", check=False).returncode == 0)
+    yield {"address": "127.0.0.1", "port": port, "tls": False, "name": "", "path": "/health"}
+    docker("rm", "--force", "--volumes", name)
 
 
 @pytest.mark.parametrize(("point", "when"), KILLS)
@@ -207,6 +273,123 @@ def test_a_bad_release_leaves_the_one_before_with_its_workers(stack, bad):
     assert done.returncode == 1
     assert "What serves is one, as before" in done.stderr
     stack.stands("one")
+
+
+WORSE = {
+    "an error": (200, 500),
+    "not found": (200, 404),
+    "not found after a redirect": (302, 404),
+    "an error after not found": (404, 503),
+    "no answer": (200, "slow"),
+}
+AS_BEFORE = {
+    "a login": (302, 302),
+    "still forbidden": (401, 403),
+    "an error as before": (500, 502),
+    "as slow as before": ("slow", "slow"),
+    "better": (500, 404),
+    "asked too often": (200, 429),
+    "a stream": (200, "endless"),
+    "a silent stream": (200, "silent"),
+    "as the proxy asks": ("as the proxy asks", "as the proxy asks"),
+}
+
+
+@pytest.mark.parametrize("kind", WORSE)
+def test_a_release_that_answers_a_watched_path_worse_does_not_come_to_serve(stack, kind):
+    """It is stopped before the switch, with the path and what came before."""
+    before, after = WORSE[kind]
+    stack.tell(watch_paths=["/", "/login"])
+    stack.make_site("one", _login=before)
+    assert stack.call("deploy", "one").returncode == 0
+    stack.make_site("two", _login=after)
+    done = stack.call("deploy", "two")
+    assert done.returncode == 1
+    said = f"status {after}" if after != "slow" else "no answer (TimeoutError)"
+    assert f"/login gives {said}, and status {before} before" in done.stderr
+    assert "django_web_watch_paths" in done.stderr
+    stack.stands("one")
+
+
+@pytest.mark.parametrize("kind", AS_BEFORE)
+def test_a_watched_path_that_is_answered_as_before_stops_nothing(stack, kind):
+    before, after = AS_BEFORE[kind]
+    stack.tell(watch_paths=["/login"])
+    stack.make_site("one")
+    assert stack.call("deploy", "one").returncode == 0
+    stack.answers("one", _login=before)
+    stack.make_site("two", _login=after)
+    done = stack.call("deploy", "two")
+    assert done.returncode == 0, done.stderr
+    stack.stands("two", "one")
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, 0), (500, 1), ("slow", 1)])
+def test_a_first_release_must_answer_without_an_error(stack, status, code):
+    stack.make_site("one", _=status)
+    assert stack.call("deploy", "one").returncode == code
+    assert (stack.releases / "current").exists() == (code == 0)
+
+
+@pytest.mark.parametrize(("before", "after", "code"), [(200, 404, 1), (404, 404, 0), (200, 200, 0)])
+def test_each_release_is_asked_for_a_static_file_of_its_own(stack, before, after, code):
+    """Their names have a hash, so the other release's is none of its."""
+    stack.make_site("one", static="/css.1", _css=404, **{"_css.1": before, "_css.2": 404})
+    assert stack.call("deploy", "one").returncode == 0
+    stack.make_site("two", static="/css.2", **{"_css.1": 404, "_css.2": after})
+    assert stack.call("deploy", "two").returncode == code
+
+
+def test_going_back_to_a_release_without_a_page_is_possible(stack):
+    """An error there is still a reason to stay."""
+    stack.tell(watch_paths=["/new"])
+    stack.make_site("one", _new=404)
+    assert stack.call("deploy", "one").returncode == 0
+    stack.make_site("two")
+    assert stack.call("deploy", "two").returncode == 0
+    stack.answers("one", _new=500)
+    refused = stack.call("rollback")
+    assert refused.returncode == 1
+    assert "/new gives status 500" in refused.stderr
+    stack.answers("one", _new=404)
+    assert stack.call("rollback").returncode == 0
+    stack.stands("one", "two")
+
+
+def test_what_visitors_get_worse_once_a_release_serves_is_the_way_back(stack, proxy):
+    """Through the real proxy: the account says what was asked and what failed."""
+    stack.tell(watch_paths=["/", "/login"], watch_time=2, front=proxy)
+    stack.make_site("one", static="/css.1", **{"_css.2": 404})
+    assert stack.call("deploy", "one").returncode == 0
+    stack.make_site("two", static="/css.2", **{"_css.1": 404})
+    done = stack.call("deploy", "two")
+    assert done.returncode == 0, done.stderr
+    assert "0 failed" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if "asked for" in line]
+    assert line.split(maxsplit=2)[2] == "/health, /, /login, /css.2"
+    stack.make_site("three", static="/css.2")
+    worse = KILLING.format(module="releases", name="serve", when="never", call=1).replace(
+        "    calls.append(words)",
+        "    calls.append(words)\n    import pathlib\n"
+        f"    pathlib.Path({str(stack.releases / 'three/run/answers.json')!r})"
+        """.write_text('{"/login": 500}')""",
+    )
+    done = stack.call("deploy", "three", code=worse)
+    assert done.returncode == 1
+    assert "/login gives status 500, and status 200 before" in done.stderr
+    assert "status 500 at /login" in done.stderr.splitlines()[-1]
+    stack.stands("two", "one")
+
+
+def test_a_health_path_that_leads_elsewhere_is_no_visit(stack, proxy):
+    """A redirect through the proxy says that the site was not to be reached."""
+    stack.tell(front=proxy)
+    stack.make_site("one", _health=200)
+    assert stack.call("deploy", "one").returncode == 0
+    stack.answers("one", _health=301)
+    stack.make_site("two")
+    done = stack.call("deploy", "two")
+    assert "the site was not to be reached before" in done.stdout
 
 
 def test_a_signal_goes_back(stack):

@@ -35,10 +35,11 @@ def test_a_release_takes_the_place_of_another_unnoticed(host, account):
     assert re.search(
         r"visitors +\d+ requests sent during the switch, 0 failed, longest gap \d+ ms", said
     )
+    assert re.search(r"asked for +/healthz/ready, /, /static/\S+\.[0-9a-f]{12}\.\w+\n", said)
     entry = host.history()[-1]
     assert (entry["release"], entry["before"]) == (host.release, before)
     assert entry["visitors"]["sent"] > 10
-    assert {"start", "watch", "switch", "drain"} <= set(entry["steps"])
+    assert {"start", "pages", "watch", "switch", "drain"} <= set(entry["steps"])
     assert host.left_over() == []
     assert "changed=0" in host.deployed()
 

@@ -29,11 +29,11 @@ def web(*command):
 BAD = {
     "it ends at once": (
         {"django_web_wsgi": "config.nowhere:application"},
-        "No module named 'config.nowhere'",
+        "django_web_wsgi is config.nowhere:application, .* No module named 'config.nowhere'",
     ),
     "it never gets healthy": (
         {"django_web_health_path": "/nowhere", "django_web_start_timeout": 8},
-        "django_web_start_timeout",
+        "/nowhere answered 404.* .django_web_start_timeout",
     ),
     "it ends while it is watched": (
         {"django_web_processes": web("timeout", "6", *GUNICORN), "django_web_watch_time": 10},
@@ -53,7 +53,17 @@ BAD = {
         {"django_web_processes": [{"name": "web"}, {"name": "worker", "command": ["false"]}]},
         "ended with status 1",
     ),
-    "its command is not there": ({"django_web_processes": web("nonsense")}, "nonsense"),
+    "its command is not there": (
+        {"django_web_processes": web("nonsense")},
+        "django_web_processes gives web the command nonsense",
+    ),
+    "a page fails": (
+        {
+            "django_web_environment": {"TRIAL_STATUS": "500"},
+            "django_web_watch_paths": ["/trial/status"],
+        },
+        "/trial/status gives status 500, and status 200 before",
+    ),
 }
 
 

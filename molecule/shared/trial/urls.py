@@ -12,4 +12,5 @@ urlpatterns = [
     path("upload", views.upload),
     path("form", views.form),
     path("request", views.request_seen),
+    path("status", views.status),
 ]

@@ -1,6 +1,7 @@
 """Answers of every kind that a release could owe when another one takes its place."""
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 
@@ -57,6 +58,11 @@ def form(request: HttpRequest) -> HttpResponse:
     for piece in request.FILES["file"].chunks():
         digest.update(piece)
     return HttpResponse(digest.hexdigest())
+
+
+def status(request: HttpRequest) -> HttpResponse:
+    """Answer with the status that the environment says."""
+    return HttpResponse(status=int(os.environ.get("TRIAL_STATUS", "200")))
 
 
 def request_seen(request: HttpRequest) -> JsonResponse:

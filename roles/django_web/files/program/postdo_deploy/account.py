@@ -84,6 +84,7 @@ class Account:
             "failed": len(seen.failed),
             "how": dict(Counter(seen.failed)),
             "gap": seen.gap,
+            "asked": seen.paths,
         }
 
     def describe(self) -> str:
@@ -97,6 +98,8 @@ class Account:
             f"  steps       {steps or 'none'}",
             f"  visitors    {describe_visitors(entry)}",
         ]
+        if visitors := entry.get("visitors"):
+            lines.append(f"  asked for   {', '.join(visitors['asked'])}")
         if entry.get("migrations"):
             names = ", ".join(entry["migrations"])
             lines.append(

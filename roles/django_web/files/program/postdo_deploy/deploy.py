@@ -7,9 +7,10 @@ from contextlib import nullcontext
 
 from postdo_host import Failure, inspect, running, undisturbed
 
-from . import containers, front, migrations, releases
+from . import containers, migrations, releases
 from .account import Account, interrupted
 from .environment import Environment
+from .pages import Pages
 from .releases import Process, Release
 
 
@@ -47,7 +48,7 @@ def roll_back(environment: Environment, name: str, account: Account) -> list[str
     release = _earlier(name, before, known)
     account.about(release, before)
     _clear(environment, account)
-    return said + _in_service(environment, release, before, account, _require_fit)
+    return said + _in_service(environment, release, before, account, _require_fit, back=True)
 
 
 def rehearse(environment: Environment, name: str) -> list[str]:
@@ -129,16 +130,21 @@ def _in_service(
     before: Release | None,
     account: Account,
     proof: Callable[[Release], None] | None = None,
+    *,
+    back: bool = False,
 ) -> list[str]:
     """Put a release in the place of what serves; return what there is to say about it.
 
-    Raises Failure once what served does so again. `proof` may raise it while both run.
+    Raises Failure once what served does so again. `proof` may raise it while both run. Going back is not kept from
+    an older release that lacks a page.
     """
     others = _others(environment, release)
     heals = before is not None and before.name == release.name
+    # What serves and is to be healed is no measure.
+    pages = Pages(environment, release, None if heals else before, back=back)
     seen = None
     try:
-        with _visitor(environment) as seen:
+        with pages.visitors() as seen:
             try:
                 with account.step("start"):
                     if heals:
@@ -147,6 +153,9 @@ def _in_service(
                     containers.await_health(release.web, environment.start_timeout)
                     if proof:
                         proof(release)
+                if not heals:
+                    with account.step("pages"):
+                        pages.require()
                 if before and not heals:
                     with account.step("watch"):
                         containers.watch([release.web], environment.watch_time)
@@ -159,10 +168,12 @@ def _in_service(
                     # First: a release that serves comes back by itself, whatever happens next.
                     containers.keep_up(release.processes)
                     releases.serve(environment, release)
+                    pages.switched()
                 if others and not heals:
                     # Under its first visitors, while what served can still take them back.
                     with account.step("watch"):
                         containers.watch(release.processes, environment.watch_time)
+                        pages.require_at_site()
             except BaseException as problem:
                 with undisturbed():
                     _go_back(environment, release, before, problem)
@@ -176,14 +187,6 @@ def _in_service(
     finally:
         account.saw(seen)
     return []
-
-
-def _visitor(environment: Environment) -> front.Visitor | nullcontext[None]:
-    """Return somebody who visits the site meanwhile, where there is a site to visit."""
-    asked = environment.front
-    if asked is None or environment.maintenance.exists() or not front.answers(asked):
-        return nullcontext()
-    return front.Visitor(asked)
 
 
 def _others(environment: Environment, release: Release) -> list[Process]:

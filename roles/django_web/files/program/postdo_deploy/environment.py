@@ -36,6 +36,9 @@ class Environment:
             self.secrets = Path(facts["secrets"])
             self.database: dict[str, str] = facts["database"]
             self.requests: list[dict] = facts["requests"]
+            # The address visitors use, and what they are known to ask for.
+            self.url: str = facts["url"]
+            self.watch_paths: list[str] = facts["watch_paths"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Failure(
                 f"{path} can't be read ({error!r}). Run ./run.sh, which writes it."

@@ -33,7 +33,8 @@ class Process:
 class Release:
     """One release as its manifest tells it.
 
-    `served` is when it was last deployed (seconds since the epoch), 0 if it never came to serve.
+    `served` is when it was last deployed (seconds since the epoch), 0 if it never came to serve; `static` the path
+    of one of its static files, empty where it has none.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Release:
     revision: str
     processes: list[Process]
     served: float
+    static: str = ""
+
+    @property
+    def socket(self) -> Path:
+        """Return where its web process listens."""
+        return self.directory / "run/http.sock"
 
     @property
     def web(self) -> Process:
@@ -64,7 +71,9 @@ def read(environment: Environment, name: str) -> Release:
             for one in facts["processes"]
         ]
         said = (facts["images"], facts["revision"])
-        return Release(name, directory, *said, processes, _served(directory))
+        return Release(
+            name, directory, *said, processes, _served(directory), facts.get("static", "")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         raise Failure(f"There is no release {name} here.") from None
 
