@@ -4,6 +4,7 @@ Needs Docker, and root: the secrets belong to the users of containers.
 """
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -890,6 +891,74 @@ def test_without_a_docker_command_the_facts_say_so(module, tmp_path):
     assert found["containers"] == {}
 
 
+# -- the module spent_images --------------------------------------------------------------------
+
+
+@pytest.fixture
+def pile():
+    """Yield a name with images base, one (built on base), two (the same) and old, and a function for docker."""
+    name = f"spent{uuid.uuid4().hex[:8]}"
+
+    def docker(*arguments, **options):
+        options = {"capture_output": True, "text": True, "check": True, **options}
+        return subprocess.run(["docker", *arguments], **options).stdout.strip()  # noqa: PLW1510
+
+    def build(tag, *lines):
+        docker("build", "--tag", f"{name}/{tag}", "-", input="\n".join([*lines, ""]))
+
+    try:
+        for tag in ("base:1", "old:1"):
+            with io.BytesIO() as file:
+                with tarfile.open(fileobj=file, mode="w") as tar:
+                    tar.addfile(tarfile.TarInfo(f"{name}{tag}"))
+                archive = file.getvalue()
+            change = "CMD true"
+            words = ["docker", "import", "--change", change, "-", f"{name}/{tag}"]
+            subprocess.run(words, input=archive, capture_output=True, check=True)
+        for tag in ("one:1", "two:1"):
+            build(tag, f"FROM {name}/base:1", f"WORKDIR /{tag.replace(':', '')}")
+        yield name, docker
+    finally:
+        for container in docker("ps", "-aq", "--filter", f"name={name}").split():
+            docker("rm", "--force", container)
+        for tag in ("one:1", "two:1", "old:1", "base:1"):
+            docker("rmi", "--force", f"{name}/{tag}", check=False)
+
+
+def left(pile):
+    """Return the names that images of the pile still have."""
+    name, docker = pile
+    listed = docker("images", "--format", "{{.Repository}}:{{.Tag}}", f"{name}/*")
+    return {line.removeprefix(f"{name}/") for line in listed.split()}
+
+
+def test_an_environments_images_go_with_what_nothing_else_is_built_on(module, pile):
+    name, _docker = pile
+    answer = module("spent_images", name=name, images=[f"{name}/one:1"], check=True)
+    assert (answer["changed"], answer["removed"]) == (True, [f"{name}/one:1"])
+    assert len(left(pile)) == 4
+    answer = module("spent_images", name=name, images=[f"{name}/one:1"])
+    assert (answer["removed"], answer["kept"]) == ([f"{name}/one:1"], [f"{name}/base:1"])
+    assert left(pile) == {"base:1", "two:1", "old:1"}
+    assert module("spent_images", name=name, images=[f"{name}/one:1"])["changed"] is False
+    answer = module("spent_images", name=name, images=[f"{name}/two:1"])
+    assert answer["removed"] == [f"{name}/base:1", f"{name}/two:1"]
+    assert left(pile) == {"old:1"}
+
+
+def test_an_image_that_a_container_has_stays_with_what_it_is_built_on(module, pile):
+    name, docker = pile
+    docker("create", "--name", f"{name}-web", f"{name}/two:1", "true")
+    answer = module("spent_images", name=name)
+    assert answer["removed"] == [f"{name}/old:1", f"{name}/one:1"]
+    assert answer["kept"] == [f"{name}/base:1", f"{name}/two:1"]
+    assert left(pile) == {"base:1", "two:1"}
+    docker("rm", f"{name}-web")
+    assert module("spent_images", name=name)["changed"] is True
+    assert left(pile) == set()
+    assert module("spent_images", name=name)["changed"] is False
+
+
 # -- the filter build_log -----------------------------------------------------------------------
 
 BUILDING = """
@@ -1008,9 +1077,6 @@ FAILING = """
       command: sh -c "echo secret >&2; exit 3"
       no_log: true
       when: reason == "censored"
-    - name: Include what is not there
-      include_tasks: nowhere.yml
-      when: reason == "include"
 """
 
 
@@ -1106,7 +1172,6 @@ def test_every_line_of_a_pipe_arrives_when_it_is_written(playbook):
         ("list", "Refuse with a list", ["first reason", "second reason"]),
         ("ignored", "Fail after it", ["the reason"]),
         ("censored", "Say nothing that may be seen", [".*no_log.*"]),
-        ("include", "Include what is not there", [".*nowhere.yml.*"]),
         ("interpreter", "Run a module without its Python", [r"(\| )?.*/nowhere/python.*"]),
     ],
 )
