@@ -974,7 +974,7 @@ BUILDING = """
 """
 SAYING = r"""
 printf '\033[91m%s\033[0m\n' "it's red" >&2
-echo 'a "quoted" word'; echo "both \" and '"; printf '%s\n' 'C:\new' 'é ['
+echo 'a "quoted" word'; echo "both \" and '"; printf '%s\n' 'C:\new' 'é [' 'from https://me:Canary@index.example/simple'
 exit 3
 """
 
@@ -984,10 +984,17 @@ exit 3
     [
         (
             "FROM {image}\nCOPY say /\nRUN sh /say\n",
-            ["it's red", 'a "quoted" word', "both \" and '", "C:\\new", "é ["],
+            [
+                "it's red",
+                'a "quoted" word',
+                "both \" and '",
+                "C:\\new",
+                "é [",
+                "from https://index.example/simple",
+            ],
         ),
         ("FROM {image}\nNONSENSE\n", ["unknown instruction"]),
-        ("FROM {image}\nCOPY nothing /\n", ["nothing"]),
+        ("FROM {image}\nCOPY nothing /\n", ["COPY failed: "]),
     ],
     ids=["a program fails", "a Dockerfile is no good", "a file is missing"],
 )
@@ -1002,7 +1009,9 @@ def test_the_log_of_a_failed_build_is_lines_as_they_were_said(
     said = json.loads((tmp_path / "said").read_text())
     for line in lines:
         assert line in said or any(line in one for one in said if len(lines) == 1), said
-    assert not [one for one in said if re.search(r"\x1b|--->|container|^\[|, '", one)], said
+    assert not [
+        one for one in said if re.search(r"\x1b|--->|container|^\[|, '|Step 1|Canary", one)
+    ], said
 
 
 # -- the callback postdo ------------------------------------------------------------------------

@@ -10,8 +10,8 @@ name: build_log
 short_description: the lines of a failed build
 description:
   - Takes the message of community.docker.docker_image, which ends with the log as a list in Python's words, and
-    returns what the last step said, in lines without colours and without what the engine adds. A message of another
-    kind is returned line by line.
+    returns what the last step said, in lines without colours, without what the engine adds, and without the users and
+    passwords of addresses. A message of another kind is returned line by line.
 options:
   _input:
     description: The message.
@@ -27,6 +27,7 @@ _value:
 """
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[a-zA-Z]")
+_ACCESS = re.compile(r"://[^/@\s]+@")
 _STEP = re.compile(r"Step \d+/\d+ : ")
 # Where it keeps what it makes, which is gone when the build has failed.
 _ENGINE = re.compile(r"---> |Removing intermediate container ")
@@ -38,14 +39,12 @@ def build_log(message):
     try:
         lines = ast.literal_eval(log)
     except (SyntaxError, ValueError):
-        lines = str(message).splitlines()
-    else:
-        # What never began, such as a Dockerfile that can't be read, has no log.
-        lines = lines or [said]
-    plain = (_COLOUR.sub("", line).rstrip() for line in lines)
+        said, lines = "", str(message).splitlines()
+    plain = (_ACCESS.sub("://", _COLOUR.sub("", line)).rstrip() for line in lines)
     told = [line for line in plain if line.strip() and not _ENGINE.match(line.strip())]
     step = max((number for number, line in enumerate(told) if _STEP.match(line)), default=-1)
-    return told[step + 1 :] or told
+    # A step that says nothing was not begun: then the engine says why.
+    return told[step + 1 :] or [*told[-1:], said.rpartition("message: ")[2]]
 
 
 class FilterModule:

@@ -37,10 +37,21 @@ def test_teardown_refuses_to_remove_the_data_of_production(host):
 def test_teardown_removes_the_data_of_development_when_told(host):
     """The next run starts from an empty database; production keeps its own."""
     host.page(PAGES["dev"], entry="to be removed")
-    result = host.ansible("dev", "-e", "teardown_data=true", book=TEARDOWN)
+    images = host.run("docker image ls --format '{{.Repository}}'").split()
+    everything = ("-e", "teardown_data=true", "-e", "teardown_backups=true")
+    result = host.ansible("dev", *everything, book=TEARDOWN)
     assert result.code == 0, result.said
     volumes = host.run("docker volume ls --quiet").split()
     assert "postdo-prod-db-data" in volumes
     assert [name for name in volumes if name.startswith("postdo-dev-")] == []
+    # Nor is anything else of it left but what production has too, and the run says so.
+    places = "/etc /usr/local /var/lib/postdo /var/lib/postdo-build"
+    named = host.attempt(f"find {places} -name 'postdo-dev*' -o -path '*/postdo/dev*'").out
+    assert named.split() == []
+    assert {*host.run("docker image ls --format '{{.Repository}}'").split()} == {*images} - {
+        "postdo/pgadmin"
+    }
+    assert "postdo/postgres" in result.said.partition("What stays:")[2]
+    assert "changed=0" in host.ansible("dev", *everything, book=TEARDOWN).said
     host.converge("dev")
     assert "Nothing here yet." in host.page(PAGES["dev"])
