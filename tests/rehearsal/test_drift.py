@@ -1,9 +1,17 @@
 """A database that is not what its migrations make: found by name, said in words, mended by the SQL proposed."""
 
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django_rehearsal.drift import differences
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+sys.path[:0] = [str(ROLES / "django_web/files/program"), str(ROLES / "program/files/library")]
+
+from postdo_deploy import rehearsal
 
 CHANGES = {
     "a comment": (
@@ -138,6 +146,45 @@ def test_an_edited_file_shows_as_drift(shop):
     assert found.object == "column shop_item.name" and found.expected.startswith(
         "character varying(70)"
     )
+
+
+MAKE = "CREATE SCHEMA other_ext AUTHORIZATION app; CREATE EXTENSION citext SCHEMA other_ext"
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "settings", "operations"),
+    [
+        ("CREATE EXTENSION citext", "", ["ALTER TABLE shop_item ADD nick citext"]),
+        (MAKE, "", ["ALTER TABLE shop_item ADD nick other_ext.citext"]),
+        (MAKE, "search_path = public, other_ext", ["ALTER TABLE shop_item ADD nick citext"]),
+        # Migrations that make both themselves.
+        ("", "", [MAKE, "ALTER TABLE shop_item ADD nick other_ext.citext"]),
+    ],
+)
+def test_an_extension_is_no_drift_wherever_it_is(shop, monkeypatch, by_hand, settings, operations):
+    """The empty database is made like the live one, by the program that rehearses."""
+    name = shop.env["TEST_DATABASE"]
+    if by_hand:
+        shop.sql(by_hand)
+    if settings:
+        shop.sql(f"ALTER DATABASE {name} SET {settings}")
+    shop.migration("0002_nick", *(f"migrations.RunSQL({sql!r})" for sql in operations))
+    shop.manage("migrate", "--verbosity=0")
+
+    def ask(environment, release, words, copy, told):
+        with shop.asking(*words) as process:
+            out, said = process.communicate(told, timeout=120)
+        assert process.returncode in (0, 1), said
+        return json.loads(out)
+
+    # In place of a container of the release.
+    monkeypatch.setattr(rehearsal, "_ask", ask)
+    environment = SimpleNamespace(database={"name": name, "user": "app"})
+    found, journal = shop.look(), SimpleNamespace(last={})
+    rehearsed = rehearsal.Rehearsal(environment, None, None, found, journal)
+    answer = rehearsed._replayed(SimpleNamespace(container=shop.server.name))
+    assert "unplayable" not in answer, answer
+    assert differences(answer["expected"], found["catalog"]) == []
 
 
 def test_a_migration_that_needs_rows_cannot_be_replayed(shop):
