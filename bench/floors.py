@@ -117,9 +117,11 @@ def context(directory: Path, image: str) -> Path:
     place = directory / "contexts" / re.sub(r"[/:]", "_", image)
     if not place.exists():
         place.mkdir(parents=True)
-        with tarfile.open(CONTEXTS / f"{image.replace('/', '_')}.tar") as packed:
+        archive = next(CONTEXTS.glob(f"bench-*-{image.replace('/', '_')}.tar"))
+        with tarfile.open(archive) as packed:
             packed.extractall(place, filter="fully_trusted")
         shutil.copy(CA_BUNDLE, place / "ca-bundle.crt")
+        (place / "index.env").touch()
     return place
 
 

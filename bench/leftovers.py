@@ -47,7 +47,9 @@ def remove_images() -> None:
     # One by one: removing one image can take another with it.
     for image in lines("images", "--filter=reference=bench/*", form):
         docker("rmi", "--force", image, check=False)
-    docker("image", "prune", "--force", "--filter=label=postdo.stage=build", check=False)
+    # Those of our environments, and of plain builds.
+    for stage in (*(f"bench-{environment}" for environment in PORTS), "build"):
+        docker("image", "prune", "--force", f"--filter=label=postdo.stage={stage}", check=False)
 
 
 def processes() -> list[int]:
@@ -92,9 +94,9 @@ def clean(directory: Path) -> None:
         if unit.exists():
             unit.unlink()
             run("systemctl", "daemon-reload", check=False)
-    for archive in CONTEXTS.glob("bench_*.tar"):
+    for archive in CONTEXTS.glob("bench-*.tar"):
         archive.unlink()
-    for place in [*Path("/var/lib/postdo-build").glob("bench_*"), Path("/etc/bench"), directory]:
+    for place in [*Path("/var/lib/postdo-build").glob("bench-*"), Path("/etc/bench"), directory]:
         shutil.rmtree(place, ignore_errors=True)
     if left := leftovers():
         say(f"not removed: {' '.join(left)}")

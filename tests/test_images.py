@@ -1,8 +1,12 @@
 """What is in the images that `./run.sh test` has just built, and what is not."""
 
+import base64
+import http.server
 import json
 import re
 import subprocess
+import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -134,3 +138,166 @@ def test_the_examples_lock_serves_the_image_and_the_host(repository, run, tmp_pa
     answer = dry(run, lock, version)
     assert answer.returncode == 0, answer.stderr
     assert "django==5.2" in answer.stderr
+
+
+PASSWORD = "pass-4711-word"
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """An index of a few wheels, for whoever knows the password."""
+
+    def do_GET(self):
+        login = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+        if self.headers["Authorization"] != f"Basic {login}":
+            return self.answer(401, b"", "text/plain")
+        *_, place, name = self.path.partition("#")[0].strip("/").split("/")
+        if place == "files":
+            return self.answer(200, (self.wheels / name).read_bytes(), "application/octet-stream")
+        wheels = [path.name for path in self.wheels.iterdir() if path.name.startswith(name + "-")]
+        self.asked.append(name)
+        links = "".join(f'<a href="/files/{wheel}">{wheel}</a>' for wheel in wheels)
+        return self.answer(200 if wheels else 404, links.encode(), "text/html")
+
+    def answer(self, status, content, kind):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="index"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_words):
+        pass
+
+
+@pytest.fixture
+def index(run, repository, tmp_path):
+    """Yield (the address of an index with uv and asgiref, with its password; the names that were asked for)."""
+    wheels = tmp_path / "wheels"
+    lock = (repository / "app/requirements.txt").read_text()
+    (tmp_path / "one.txt").write_text(
+        re.search(r"^asgiref==(.+\n)+?(?=\S|\s+#)", lock, re.MULTILINE)[0]
+    )
+    for file in (repository / "requirements-uv.txt", tmp_path / "one.txt"):
+        words = ["--quiet", "--no-deps", "--require-hashes", "--dest", wheels, "-r", file]
+        fetched = run(sys.executable, "-m", "pip", "download", *words)
+        assert fetched.returncode == 0, fetched.stderr
+    handler = type("OurIndex", (Index,), {"wheels": wheels, "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://user:{PASSWORD}@127.0.0.1:{server.server_port}/simple", handler.asked
+        server.shutdown()
+
+
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars:
+    ansible_python_interpreter: "{{{{ ansible_playbook_python }}}}"
+    stack_project: "{repository}"
+    stack_prefix: "{prefix}"
+    images_archive: ""
+    image_reference: "{image}"
+    image_arguments: {{BASE_IMAGE: "{base}"}}
+    image_parts:
+      - src: "{source}"
+      - {{src: "{lock}", dest: requirements.txt}}
+      - {{src: "{repository}/requirements-uv.txt", dest: uv.txt}}
+  tasks:
+    - include_role: {{name: image}}
+    - include_role: {{name: image, tasks_from: wait}}
+"""
+
+
+def docker(*words):
+    """Return what a docker command prints."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def stages(label):
+    """Return the images without a name that a build with this label left behind."""
+    listed = ["--quiet", "--filter=dangling=true", f"--filter=label=postdo.stage={label}"]
+    return docker("images", *listed).split()
+
+
+def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
+    run, repository, tmp_path, index
+):
+    """Nor a stage, not even one of a build that was cut off; but another environment's, which may be building."""
+    address, asked = index
+    ours, theirs = (f"test-{uuid.uuid4().hex[:8]}" for _ in range(2))
+    image, base = f"postdo/{ours}:1", images()["base"]
+    for label in (ours, theirs):
+        plain = tmp_path / label
+        plain.mkdir()
+        (plain / "Dockerfile").write_text(
+            f"FROM {base}\nLABEL postdo.stage={label}\nENV A={label}\n"
+        )
+        docker("build", "--quiet", str(plain))
+    leftover = Path(f"/var/lib/postdo-build/{ours}/postdo_{ours}_1/source")
+    leftover.mkdir(parents=True)
+    play = tmp_path / "play.yml"
+    env = {"PIP_INDEX_URL": address, "ANSIBLE_CONFIG": str(repository / "ansible.cfg")}
+
+    def build(source):
+        words = {"repository": repository, "prefix": ours, "image": image, "base": base}
+        play.write_text(PLAY.format(source=source, lock=tmp_path / "one.txt", **words))
+        command = ["ansible-playbook", play, "-i", "localhost,", "-vvv", "--diff"]
+        answer = run(*command, env=env, timeout=900)
+        assert PASSWORD not in answer.stdout + answer.stderr
+        assert stages(ours) == []
+        assert not leftover.parents[1].exists()
+        return answer
+
+    try:
+        assert len(stages(ours)) == len(stages(theirs)) == 1
+        loud = tmp_path / "loud"
+        loud.mkdir()
+        lines = f"FROM {base}\nARG STAGE\nLABEL postdo.stage=${{STAGE}}\nCOPY index.env /\n"
+        (loud / "Dockerfile").write_text(lines + "RUN cat /index.env; false\n")
+        failed = build(loud)
+        assert failed.returncode != 0
+        assert "could not be built" in failed.stdout
+        assert "127.0.0.1" in failed.stdout  # the line with the password, without it
+        made = build(repository / "roles/django_web/files/runtime")
+        assert made.returncode == 0, made.stdout[-3000:]
+        assert asked == ["uv", "asgiref"]
+        assert inside(image, "/opt/venv/bin/python -c 'import asgiref; print(1)'") == "1"
+        said = docker("history", "--no-trunc", image) + docker("inspect", image)
+        assert PASSWORD not in said
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
+            kept = saved.stdout.read()
+        assert b"asgiref" in kept
+        assert PASSWORD.encode() not in kept
+        assert len(stages(theirs)) == 1
+    finally:
+        docker("rmi", "--force", image)
+        for label in (ours, theirs):
+            for stage in stages(label):
+                docker("rmi", stage)
+        for packed in repository.glob(f".cache/contexts/{ours}-*"):
+            packed.unlink()
+
+
+def test_a_mirror_with_a_password_is_refused_before_anything_is_made(run):
+    mirror = f"base_image_mirror=https://user:{PASSWORD}@mirror.test/debian"
+    answer = run(
+        "ansible-playbook",
+        "playbooks/images.yml",
+        "-i",
+        "inventories/prod",
+        "-e",
+        mirror,
+        timeout=300,
+    )
+    assert answer.returncode != 0
+    assert (
+        "base_image_mirror or base_image_security_mirror has a name and a password" in answer.stdout
+    )
+    assert PASSWORD not in answer.stdout + answer.stderr

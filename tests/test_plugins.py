@@ -532,6 +532,97 @@ def test_names_that_are_no_text_are_packed_too(project, entering):
     assert len(entering(source)) == 2
 
 
+# -- the index of packages ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(build_context, tmp_path, monkeypatch):
+    """Return a function of (variables, files of the home directory) that returns the settings by name."""
+    home = tmp_path / "home"
+
+    def call(files=None, /, **variables):
+        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_", "XDG_"))]:
+            monkeypatch.delenv(name)
+        for name, value in {"HOME": str(home), "XDG_CONFIG_DIRS": str(home), **variables}.items():
+            monkeypatch.setenv(name, value)
+        for name, text in (files or {}).items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(text)
+        (answer,) = lookup_loader.get("package_index").run([], variables={})
+        script = answer["text"] + "env"
+        shown = subprocess.run(
+            ["sh", "-c", script], env={}, capture_output=True, text=True, check=True
+        )
+        lines = (line.partition("=") for line in shown.stdout.splitlines())
+        call.loopback = answer["loopback"]
+        return {key: value for key, _, value in lines if key.startswith(("PIP_", "UV_"))}
+
+    return call
+
+
+def test_without_settings_a_build_has_none(index):
+    assert index(PIP_CONFIG_FILE=os.devnull, UV_NO_CONFIG="1") == {}
+    assert index.loopback is False
+
+
+@pytest.mark.parametrize(
+    ("files", "variables"),
+    [
+        ({}, {"PIP_INDEX_URL": "https://a:p%40w@one.test/simple"}),
+        ({}, {"UV_DEFAULT_INDEX": "https://a:p%40w@one.test/simple"}),
+        ({}, {"UV_INDEX_URL": "https://a:p%40w@one.test/simple"}),
+        ({".config/pip/pip.conf": "[global]\nindex-url = https://a:p%40w@one.test/simple\n"}, {}),
+        ({".pip/pip.conf": "[install]\nindex-url = https://a:p%40w@one.test/simple\n"}, {}),
+        ({".config/uv/uv.toml": 'index-url = "https://a:p%40w@one.test/simple"'}, {}),
+        ({".config/uv/uv.toml": '[pip]\nindex-url = "https://a:p%40w@one.test/simple"'}, {}),
+        ({"uv/uv.toml": '[[index]]\nurl = "https://a:p%40w@one.test/simple"\ndefault = true'}, {}),
+        (
+            {".netrc": "machine one.test login a password p@w"},
+            {"PIP_INDEX_URL": "https://one.test/simple"},
+        ),
+        (
+            {".config/uv/uv.toml": '[[index]]\nname = "o-ne"\nurl = "https://one.test/simple"\ndefault = true'},
+            {"UV_INDEX_O_NE_USERNAME": "a", "UV_INDEX_O_NE_PASSWORD": "p@w"},
+        ),
+    ],
+)  # fmt: skip
+def test_pip_and_uv_both_get_the_index_wherever_it_is_said(index, files, variables):
+    url = "https://a:p%40w@one.test/simple"
+    assert index(files, **variables) == {"PIP_INDEX_URL": url, "UV_DEFAULT_INDEX": url}
+
+
+def test_further_indexes_and_trusted_hosts_come_along_and_directories_do_not(index):
+    told = index(
+        {".pip/pip.conf": "[global]\nextra-index-url =\n  file:///srv/index\n  http://127.0.0.2:3141/two\n"},
+        PIP_TRUSTED_HOST="one.test",
+        UV_INSECURE_HOST="two.test",
+    )  # fmt: skip
+    assert told == {
+        "PIP_EXTRA_INDEX_URL": "http://127.0.0.2:3141/two",
+        "UV_INDEX": "http://127.0.0.2:3141/two",
+        "PIP_TRUSTED_HOST": "one.test two.test",
+        "UV_INSECURE_HOST": "one.test two.test",
+    }
+    assert index.loopback is True
+
+
+def test_what_pip_is_told_by_a_variable_is_stronger_and_each_keeps_its_own(index):
+    told = index(
+        {".config/pip/pip.conf": "[global]\nindex-url = https://file.test\n"},
+        PIP_INDEX_URL="https://variable.test",
+        UV_DEFAULT_INDEX="https://uv.test/it's",
+    )
+    assert told == {
+        "PIP_INDEX_URL": "https://variable.test",
+        "UV_DEFAULT_INDEX": "https://uv.test/it's",
+    }
+
+
+def test_a_broken_file_of_uv_is_an_error_that_names_it(index):
+    with pytest.raises(AnsibleLookupError, match=re.escape(".config/uv/uv.toml can't be read")):
+        index({".config/uv/uv.toml": "index-url = "})
+
+
 # -- the module secret_directory ----------------------------------------------------------------
 
 UID = 15432
