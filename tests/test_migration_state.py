@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
+import yaml
 from project import SETTINGS, Project
 
 PIN = re.compile(r"^([\w.\[\]-]+)==([\w.]+)", re.MULTILINE)
@@ -819,6 +821,44 @@ def test_whether_a_release_can_be_served_is_looked_at_before_all_else(project):
     refused = project.run("migration_state.py", "--serving", json.dumps(facts | {"wsgi": "no:app"}))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("django_web_wsgi is no:app, which can't be imported")
+
+
+# -- what a run writes for a container to read ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tasks", "name", "chdir", "what"),
+    [
+        ("base", "Take the source of the commit from git", "source", "base"),
+        ("lint", "Copy the package that lints, readable in a container", "stack", ".cache"),
+    ],
+)
+def test_a_container_reads_what_root_writes_under_a_narrow_umask(
+    repository, tmp_path, tasks, name, chdir, what
+):
+    """The tasks' own commands, run where they would be, with what they are told put in."""
+    source, stack = tmp_path / "source", tmp_path / "stack"
+    shutil.copytree(repository / "app", source)
+    shutil.copytree(repository / "rehearsal", stack / "rehearsal")
+    git = "git -c user.name=t -c user.email=t@example.org"
+    begin = (
+        f"git init --quiet && git add . && {git} commit --quiet -m first && chmod -R go= . {stack}"
+    )
+    subprocess.run(["sh", "-c", begin], cwd=source, check=True)
+    text = (repository / f"roles/django_web/tasks/{tasks}.yml").read_text()
+    (command,) = [task for task in yaml.safe_load(text) if task["name"] == name]
+    command = command["ansible.builtin.shell"]["cmd"]
+    for variable, value in (
+        ("__django_web_base_source", stack / "base"),
+        ("rehearse_against", "HEAD"),
+    ):
+        command = command.replace(f"{{{{ {variable} | quote }}}}", str(value))
+    subprocess.run(["sh", "-c", f"umask 077; {command}"], cwd=tmp_path / chdir, check=True)
+    written = [stack / what, *(stack / what).rglob("*")]
+    assert len(written) > 20
+    for path in written:
+        wanted = 0o555 if path.is_dir() else 0o444
+        assert path.stat().st_mode & wanted == wanted, path
 
 
 # -- the superuser ------------------------------------------------------------------------------
