@@ -141,7 +141,8 @@ class Stack:
                 *("python", "-c", code),
             )
             assert made.returncode == 0, made.stderr
-        manifest = {"release": name, "images": [self.image], "revision": name}
+        # Not the image itself: it is the other tests' too, and goes with a release that is given up.
+        manifest = {"release": name, "images": [f"{self.prefix}:{name}"], "revision": name}
         text = json.dumps(manifest | {"processes": processes, "static": static})
         (directory / "release.json").write_text(text)
 
