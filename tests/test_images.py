@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -281,6 +282,7 @@ def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
         for label in (ours, theirs):
             for stage in stages(label):
                 docker("rmi", stage)
+        shutil.rmtree(leftover.parents[1], ignore_errors=True)
         for packed in repository.glob(f".cache/contexts/{ours}-*"):
             packed.unlink()
 

@@ -333,7 +333,8 @@ def worth(place, why):
     """Return whether it is worth a word that a place is left out."""
     if why == "made":
         return place.rstrip("/").endswith(("node_modules", "bower_components"))
-    return os.path.basename(place.rstrip("/")) not in (".git", ".hg", ".svn")
+    silent = (".git", ".hg", ".svn", ".gitignore", ".dockerignore")
+    return os.path.basename(place.rstrip("/")) not in silent
 
 
 class LookupModule(LookupBase):
