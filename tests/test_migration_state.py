@@ -813,6 +813,8 @@ def test_what_manage_py_says_before_django_is_told_in_one_line(project):
     with project.asking("look") as process:
         out, said = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "") and "the token is missing" in said
+
+
 def test_whether_a_release_can_be_served_is_looked_at_before_all_else(project):
     """Without a database too; see test_serving.py for what is said."""
     facts = {"commands": {"web": ["python3"]}, "wsgi": ""}
