@@ -37,6 +37,11 @@ def test_a_container_cannot_take_the_whole_machine(host, name):
     assert settings["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}
 
 
+def test_uploads_can_be_stored_from_the_first_run_on(host):
+    """Their volume is the application's, though the proxy's container, which comes later, mounts it too."""
+    host.run(f"docker exec {host.serving()} sh -c 'echo x > /srv/media/new && rm /srv/media/new'")
+
+
 def test_productions_database_has_no_way_out(host):
     """Its network ends at the host; development's, which publishes a port, shows that the try works."""
     beyond = host.address.rsplit(".", 1)[0] + ".1"  # the machine on which the hosts are
