@@ -209,6 +209,7 @@ PLAY = """
       - src: "{source}"
       - {{src: "{lock}", dest: requirements.txt}}
       - {{src: "{repository}/requirements-uv.txt", dest: uv.txt}}
+      - {{src: "{repository}/rehearsal/django_rehearsal/entry.py", dest: django_rehearsal/entry.py}}
   tasks:
     - include_role: {{name: image}}
     - include_role: {{name: image, tasks_from: wait}}

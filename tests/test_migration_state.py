@@ -6,9 +6,11 @@ Django comes from the application's own lock.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
+import jinja2
 import pytest
 import yaml
 from project import SETTINGS, Project
@@ -849,12 +851,10 @@ def test_a_container_reads_what_root_writes_under_a_narrow_umask(
     subprocess.run(["sh", "-c", begin], cwd=source, check=True)
     text = (repository / f"roles/django_web/tasks/{tasks}.yml").read_text()
     (command,) = [task for task in yaml.safe_load(text) if task["name"] == name]
-    command = command["ansible.builtin.shell"]["cmd"]
-    for variable, value in (
-        ("__django_web_base_source", stack / "base"),
-        ("rehearse_against", "HEAD"),
-    ):
-        command = command.replace(f"{{{{ {variable} | quote }}}}", str(value))
+    templates = jinja2.Environment()
+    templates.filters["quote"] = lambda value: shlex.quote(str(value))
+    told = {"__django_web_base": stack / "base", "rehearse_against": "HEAD"}
+    command = templates.from_string(command["ansible.builtin.shell"]["cmd"]).render(told)
     subprocess.run(["sh", "-c", f"umask 077; {command}"], cwd=tmp_path / chdir, check=True)
     written = [stack / what, *(stack / what).rglob("*")]
     assert len(written) > 20

@@ -17,10 +17,12 @@ import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 from server import docker, until
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Says whether the body is the one that belongs to the request's token.
 APPLICATION = """
