@@ -50,7 +50,9 @@ def test_the_named_command_brings_the_data_back(host, lost, account):
 def test_the_next_run_makes_only_what_is_still_missing(host, lost):
     """That is the application's container; then the page is there, and nothing is left to do."""
     said = host.converge("prod")
-    assert re.findall(r"^  changed +(.*?)(?: \w{12})?  ", said, re.MULTILINE) == [
+    changed = re.findall(r"^  changed +(.*?)(?: \w{12})?  ", said, re.MULTILINE)
+    # Deploys of other tests may have been told of other times.
+    assert [task for task in changed if not task.startswith("Tell about")] == [
         "Provide the application's containers",
         "Put in service release",
     ]

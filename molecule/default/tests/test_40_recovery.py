@@ -75,6 +75,8 @@ def test_a_reboot_brings_production_back_without_ansible(host):
     assert text in host.page(PAGES["prod"])
     assert host.seen_by_neighbour(*targets, *host.targets()) == []
     assert {name for name, _ in running(host)} == set(PRODUCTION)
+    host.run("systemctl start postdo-dev")
+    host.page(PAGES["dev"])
 
 
 @pytest.mark.full(
