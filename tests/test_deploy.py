@@ -317,6 +317,9 @@ def test_a_release_that_answers_a_watched_path_worse_does_not_come_to_serve(stac
     stack.stands("one")
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_a_release_that_answers_a_watched_path_worse_does_not_come_to_serve"
+)
 def test_a_watched_path_that_is_answered_as_before_stops_nothing(stack):
     stack.tell(watch_paths=list(paths(AS_BEFORE)))
     stack.make_site("one")
@@ -344,6 +347,9 @@ def test_each_release_is_asked_for_a_static_file_of_its_own(stack, before, after
     assert stack.call("deploy", "two").returncode == code
 
 
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_what_visitors_get_worse_once_a_release_serves_is_the_way_back"
+)
 def test_going_back_to_a_release_without_a_page_is_possible(stack):
     """An error there is still a reason to stay."""
     stack.tell(watch_paths=["/new"])

@@ -228,6 +228,9 @@ def stages(label):
     return docker("images", *listed).split()
 
 
+@pytest.mark.full(
+    seen_by="tests/test_plugins.py::test_pip_and_uv_both_get_the_index_wherever_it_is_said"
+)
 def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
     run, repository, tmp_path, index
 ):

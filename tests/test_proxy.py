@@ -225,10 +225,10 @@ def in_chunks(data, size=50_000):
 
 
 def multipart(data, name="upload", fields=b""):
-    """Return a form with a file, and its headers."""
-    head = b'--B\r\nContent-Disposition: form-data; name="%s"; filename="a.bin"\r\n\r\n'
-    form = fields + head % name.encode() + data + b"\r\n--B--\r\n"
-    return form, {"Content-Type": "multipart/form-data; boundary=B"}
+    """Return a form with a file, and its headers; no random bytes are its boundary."""
+    head = b'--the-boundary\r\nContent-Disposition: form-data; name="%s"; filename="a.bin"\r\n\r\n'
+    form = fields + head % name.encode() + data + b"\r\n--the-boundary--\r\n"
+    return form, {"Content-Type": "multipart/form-data; boundary=the-boundary"}
 
 
 def http2(site, path, pieces):
@@ -278,7 +278,7 @@ def test_a_body_of_http2_arrives_whole_without_a_length(site, pieces):
 
 def test_a_form_in_chunks_has_its_fields_and_files(site):
     """As one whose length is told."""
-    field = b'--B\r\nContent-Disposition: form-data; name="word"\r\n\r\nsaid\r\n'
+    field = b'--the-boundary\r\nContent-Disposition: form-data; name="word"\r\n\r\nsaid\r\n'
     data = random.randbytes(3 * MIB)
     form, headers = multipart(data, fields=field)
     digest = hashlib.sha256(data).hexdigest()
