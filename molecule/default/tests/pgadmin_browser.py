@@ -7,7 +7,7 @@ import time
 from playwright.sync_api import Error, Locator, Page, expect
 
 TIMEOUT = 90_000  # milliseconds, for a page or a whole step
-PATIENCE = 10_000  # milliseconds, for one thing in the tree
+PATIENCE = 20_000  # milliseconds, for one thing in the tree
 
 
 def open_server(page: Page, base_url: str, email: str, password: str, server_name: str) -> None:
