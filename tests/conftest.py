@@ -85,16 +85,18 @@ def postgres(image):
 
 
 @pytest.fixture(scope="session")
-def caddyfile(run, repository, tmp_path_factory):
-    """Return the proxy's configuration as the role writes it, in plain HTTP."""
-    path = tmp_path_factory.mktemp("proxy") / "Caddyfile"
+def configure(run, repository):
+    """Return a function that writes the proxy's configuration into a file, as the role does with these variables."""
     role = repository / "roles/proxy"
-    variables = {"stack_prefix": "proxytest", "stack_public_url": "http://127.0.0.1"}
-    made = run(
-        *("ansible", "localhost", "-m", "ansible.builtin.template"),
-        *("-a", f"src={role}/templates/Caddyfile.j2 dest={path} mode=0644"),
-        *("-e", f"@{role}/defaults/main.yml", "-e", f"@{role}/vars/main.yml"),
-        *("-e", json.dumps(variables)),
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    return path
+
+    def write(path, **variables):
+        variables |= {"stack_prefix": "proxytest", "stack_public_url": "http://127.0.0.1"}
+        made = run(
+            *("ansible", "localhost", "-m", "ansible.builtin.template"),
+            *("-a", f"src={role}/templates/Caddyfile.j2 dest={path} mode=0644"),
+            *("-e", f"@{role}/defaults/main.yml", "-e", f"@{role}/vars/main.yml"),
+            *("-e", json.dumps(variables)),
+        )
+        assert made.returncode == 0, made.stdout + made.stderr
+
+    return write

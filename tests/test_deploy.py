@@ -218,10 +218,12 @@ def stack(tmp_path, images):
 
 
 @pytest.fixture
-def proxy(stack, caddyfile, repository):
+def proxy(stack, configure, repository, tmp_path):
     """Run the proxy before the stack; return what a visitor must know of it."""
     image = json.loads((repository / ".cache/prod-images.json").read_text())["proxy"]
     name = f"{stack.prefix}-proxy"
+    caddyfile = tmp_path / "Caddyfile"
+    configure(caddyfile)
     docker(
         *("run", "--detach", "--user=0", "--name", name, "--publish=127.0.0.1::8080"),
         *("--volume", f"{stack.releases}:/run/web:ro"),

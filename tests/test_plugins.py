@@ -399,12 +399,6 @@ def test_a_hook_that_deploys_sees_the_projects_repository(project, entering, git
     assert entering(source) == [".gitignore", "local.py", "manage.py"]
 
 
-def test_of_a_commit_enters_what_its_release_would_have(project, entering):
-    source = project("manage.py", "local.py", ".env", ".gitignore", **{".gitignore": "local.py"})
-    assert entering(source) == [".gitignore", "manage.py"]
-    assert entering(source, commit=True) == [".gitignore", "local.py", "manage.py"]
-
-
 def test_dockerignore_and_exclude_leave_out_and_bring_back_nothing_secret(project, entering):
     source = project(
         *("manage.py", "docs/a.md", "docs/keep.md", "notes/x", "config/.env", "node_modules/x"),

@@ -73,24 +73,15 @@ class Proxy:
     `application` is what `docker run` is told of it.
     """
 
-    def __init__(self, run, place, tls=False, **variables):
+    def __init__(self, configure, place, tls=False, **variables):
         self.name, self.place, self.tls = f"proxytest-{uuid.uuid4().hex[:8]}", place, tls
         self.socket, self.temporary = place / "release/run", place / "tmp"
         for directory in (self.socket, self.temporary):
             directory.mkdir(parents=True)
             directory.chmod(0o777)
         (place / "current").symlink_to("release")
-        role = REPOSITORY / "roles/proxy"
-        variables |= {"stack_prefix": "proxytest", "stack_public_url": "http://127.0.0.1"}
-        if tls:
-            variables |= {"proxy_domain": NAME, "proxy_tls": "self_signed"}
-        made = run(
-            *("ansible", "localhost", "-m", "ansible.builtin.template"),
-            *("-a", f"src={role}/templates/Caddyfile.j2 dest={place}/Caddyfile mode=0644"),
-            *("-e", f"@{role}/defaults/main.yml", "-e", f"@{role}/vars/main.yml"),
-            *("-e", json.dumps(variables)),
-        )
-        assert made.returncode == 0, made.stdout + made.stderr
+        domain = {"proxy_domain": NAME, "proxy_tls": "self_signed"} if tls else {}
+        configure(place / "Caddyfile", **domain, **variables)
 
     def start(self, application):
         """Start both."""
@@ -154,9 +145,9 @@ class Proxy:
 
 
 @pytest.fixture(scope="module")
-def proxy(run, images, tmp_path_factory):
+def proxy(configure, images, tmp_path_factory):
     """Run the proxy as the role configures it, in plain HTTP, before a small application."""
-    one = Proxy(run, tmp_path_factory.mktemp("proxy"))
+    one = Proxy(configure, tmp_path_factory.mktemp("proxy"))
     one.start(["--user=0", "--entrypoint=python3", images["runtime"], "-c", APPLICATION])
     until(lambda: one.page() == "page")
     yield one
@@ -175,9 +166,9 @@ def gunicorn(images, *words, memory):
 
 
 @pytest.fixture(scope="module")
-def site(run, images, tmp_path_factory):
+def site(configure, images, tmp_path_factory):
     """Run the proxy as the role configures it, with TLS, before gunicorn as the role configures that."""
-    one = Proxy(run, tmp_path_factory.mktemp("site"), tls=True)
+    one = Proxy(configure, tmp_path_factory.mktemp("site"), tls=True)
     one.start(gunicorn(images, f"--volume={one.temporary}:/tmp", memory=256))
     until(lambda: one.ask("GET", "/page")[0] == 200)
     yield one
@@ -185,9 +176,9 @@ def site(run, images, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def narrow(run, images, tmp_path_factory):
+def narrow(configure, images, tmp_path_factory):
     """The same, where 18 MiB may be written before too little is free."""
-    one = Proxy(run, tmp_path_factory.mktemp("narrow"), tls=True)
+    one = Proxy(configure, tmp_path_factory.mktemp("narrow"), tls=True)
     one.start(gunicorn(images, "--tmpfs=/tmp:mode=1777,size=530m", memory=1024))
     until(lambda: one.ask("GET", "/page")[0] == 200)
     yield one

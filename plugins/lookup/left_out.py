@@ -36,10 +36,6 @@ options:
     type: list
     elements: str
     default: []
-  commit:
-    description: Whether the directory holds a commit, and so nothing that git does not track.
-    type: bool
-    default: false
 """
 
 RETURN = """
@@ -155,17 +151,10 @@ def _ignored(place, directory, rules):
     return next((answer for answer in said if answer is not None), False)
 
 
-class _Everything:
-    """What a commit holds is tracked, all of it."""
-
-    def __contains__(self, place):
-        return True
-
-
 class _Walk:
     """One walk through a project, which does not go into what is left out."""
 
-    def __init__(self, source, exclude, include, commit):
+    def __init__(self, source, exclude, include):
         self.choice = Choice([], [], {})
         self._source = source
         ignored = [line.strip() for line in _lines(os.path.join(source, ".dockerignore"))]
@@ -176,10 +165,7 @@ class _Walk:
         # "dist/**" names the directory, and not each file in it by its own name.
         named = (Pattern(re.sub(r"(/\*{1,2})+/?$", "", text)) for text in include)
         self._include = [pattern for pattern in named if pattern.dirs]
-        if commit:
-            self._tracked, self._prefix, rules, mode = _Everything(), "", [], "open"
-        else:
-            self._tracked, self._prefix, rules, mode = self._repository()
+        self._tracked, self._prefix, rules, mode = self._repository()
         self._walk("", mode, rules, [False] * len(self._patterns))
 
     def _repository(self):
@@ -299,12 +285,12 @@ def unreadable(path, error):
     )
 
 
-def choose(source, exclude=(), include=(), commit=False):
-    """Return what of a project, or of a commit of it, enters a release, as a Choice of paths below it.
+def choose(source, exclude=(), include=()):
+    """Return what of a project enters a release, as a Choice of paths below it.
 
     Raise AnsibleLookupError for what can't be read.
     """
-    return _Walk(source, exclude, include, commit).choice
+    return _Walk(source, exclude, include).choice
 
 
 def _mentions(source, choice):
@@ -348,7 +334,7 @@ class LookupModule(LookupBase):
         """Return the lines; raise AnsibleLookupError for what can't be read."""
         self.set_options(var_options=variables, direct=kwargs)
         (source,) = terms
-        choice = choose(source, *map(self.get_option, ("exclude", "include", "commit")))
+        choice = choose(source, *map(self.get_option, ("exclude", "include")))
         told = [f"{place} ({why})" for place, why in choice.left_out.items() if worth(place, why)]
         if not told:
             return []
