@@ -116,14 +116,14 @@ def told(run, repository, tmp_path):
 
 @pytest.mark.parametrize("inventory", ["dev", "prod"])
 def test_a_variable_whose_value_is_empty_is_not_set(told, inventory):
-    given = {"NOTHING": None, "EMPTY": "", "OFF": False, "ZERO": 0, "DJANGO_TIME_ZONE": ""}
+    given = {"NOTHING": None, "EMPTY": "", "ZERO": 0, "DJANGO_TIME_ZONE": ""}
     own = {"django_web_environment": given, "django_web_allowed_hosts": []}
     environment = told(inventory, **own)["container"]
     assert [name for name, value in environment.items() if value in ("", None, "None")] == []
     absent = {"DJANGO_ALLOWED_HOSTS", "EMAIL_HOST", "EMAIL_USER", "EMAIL_FROM", *given}
     absent |= {"EMAIL_PASSWORD_FILE", "GUNICORN_WORKERS"}
-    assert absent & {*environment} == {"OFF", "ZERO"}
-    assert (environment["OFF"], environment["ZERO"]) == ("False", "0")
+    assert absent & {*environment} == {"ZERO"}
+    assert environment["ZERO"] == "0"
     assert environment["DJANGO_SETTINGS_MODULE"] == "config.settings"
 
 

@@ -51,6 +51,13 @@ def test_a_name_that_the_proxy_does_not_serve_is_refused(look, hosts, refused):
         assert "proxy_redirect_domains" in said
 
 
+def test_a_value_that_is_no_text_is_refused_in_the_environment(look):
+    """YAML's `true` would arrive as True, which half of all settings read as false."""
+    given = {"TEXT": "true", "NUMBER": 1.5, "NOTHING": None, "FLAG": True, "LIST": ["a"], "MAP": {}}
+    said = look(django_web_environment=given)
+    assert "has a value that is no text for FLAG, LIST, MAP, and" in said
+
+
 @pytest.mark.parametrize(
     ("variables", "refused"),
     [

@@ -42,8 +42,8 @@ def log_in(page: Page, base_url: str, email: str, password: str) -> None:
 def select_database(page: Page, server_name: str) -> None:
     """Open the server in the tree and click on its database, the one pgAdmin connects to.
 
-    pgAdmin itself unfolds an only child and what was open the last time, and draws a server again
-    when it is connected, so a step that met such a moment starts over on a new page.
+    pgAdmin draws a server again when it is connected, so a step that met such a moment starts over on
+    a new page.
     """
     question = page.get_by_text(re.compile("Please enter the password|Connect to Server"))
     database = page.locator(".file-entry", has=page.locator(".pg-icon-database"))
@@ -96,8 +96,18 @@ def entry(page: Page, name: str) -> Locator:
     return page.locator(".file-entry", has=label)
 
 
-def unfold(directory: Locator) -> None:
-    """Open a directory of the tree, if it is closed."""
+def unfold(directory: Locator, child: Locator) -> None:
+    """Open a directory of the tree until its child shows, unless pgAdmin opens it by itself.
+
+    pgAdmin opens an only child, and what was open the last time, a moment after it drew them. A click
+    in that moment closes the directory again, or leaves it open and empty.
+    """
     toggle = directory.locator(".directory-toggle")
-    if "open" not in (toggle.get_attribute("class", timeout=PATIENCE) or "").split():
-        toggle.click(timeout=PATIENCE)
+    for patience in (3_000, PATIENCE, PATIENCE):
+        try:
+            return expect(child).to_be_visible(timeout=patience)
+        except AssertionError:
+            if "open" in (toggle.get_attribute("class", timeout=PATIENCE) or "").split():
+                toggle.click(timeout=PATIENCE)
+            toggle.click(timeout=PATIENCE)
+    return expect(child).to_be_visible(timeout=PATIENCE)
