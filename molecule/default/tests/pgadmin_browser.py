@@ -52,9 +52,7 @@ def select_database(page: Page, server_name: str) -> None:
     while True:
         try:
             for parent, child in itertools.pairwise(path):
-                if not child.first.is_visible():
-                    unfold(parent.first)
-                expect(child.or_(question).first).to_be_visible(timeout=PATIENCE)
+                unfold(parent.first, child.or_(question).first)
                 if question.first.is_visible():
                     break
             else:
