@@ -147,7 +147,8 @@ class Proxy:
 @pytest.fixture(scope="module")
 def proxy(configure, images, tmp_path_factory):
     """Run the proxy as the role configures it, in plain HTTP, before a small application."""
-    one = Proxy(configure, tmp_path_factory.mktemp("proxy"))
+    stranger = {"proxy_maintenance_allow": ["203.0.113.0/24"]}
+    one = Proxy(configure, tmp_path_factory.mktemp("proxy"), **stranger)
     one.start(["--user=0", "--entrypoint=python3", images["runtime"], "-c", APPLICATION])
     until(lambda: one.page() == "page")
     yield one
@@ -168,7 +169,11 @@ def gunicorn(images, *words, memory):
 @pytest.fixture(scope="module")
 def site(configure, images, tmp_path_factory):
     """Run the proxy as the role configures it, with TLS, before gunicorn as the role configures that."""
-    one = Proxy(configure, tmp_path_factory.mktemp("site"), tls=True)
+    gateway = "{{(index .IPAM.Config 0).Gateway}}"
+    visitor = docker("network", "inspect", "bridge", "--format", gateway).stdout.strip()
+    one = Proxy(
+        configure, tmp_path_factory.mktemp("site"), tls=True, proxy_maintenance_allow=[visitor]
+    )
     one.start(gunicorn(images, f"--volume={one.temporary}:/tmp", memory=256))
     until(lambda: one.ask("GET", "/page")[0] == 200)
     yield one
@@ -194,6 +199,19 @@ def test_pages_wait_for_the_application_and_forms_are_told(proxy):
         proxy.start_application()
         assert [page.result() for page in pages] == ["page"] * 4
     assert proxy.send() == "mine"
+
+
+def test_who_is_on_the_list_sees_the_site_under_maintenance(proxy, site):
+    """The file is what the program that deploys makes and removes."""
+    switches = [one.place / "maintenance" for one in (proxy, site)]
+    for switch in switches:
+        switch.touch()
+    met, seen = proxy.ask("GET"), site.ask("GET", "/page")
+    for switch in switches:
+        switch.unlink()
+    assert (met[0], met[1]["Retry-After"]) == (503, "300")
+    assert seen[0] == 200
+    assert proxy.page() == "page"
 
 
 def test_no_body_comes_in_anothers_name(proxy):

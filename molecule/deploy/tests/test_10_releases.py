@@ -106,7 +106,9 @@ def test_workers_end_their_work_before_others_begin(host, account):
     assert host.left_over() == []
 
 
-@pytest.mark.full(seen_by="tests/test_deploy.py::test_more_releases_than_asked_for_are_not_kept")
+@pytest.mark.full(
+    seen_by="tests/test_deploy.py::test_as_many_releases_are_kept_as_asked_for_in_the_order_they_were_deployed_in"
+)
 def test_the_last_releases_are_kept_and_older_images_go(host):
     """Two are asked for; their images are here, those of the others are not."""
     made = []

@@ -46,33 +46,44 @@ def test_a_bad_release_over_ssh(distant):
     assert distant.left_over() == []
 
 
-def test_maintenance(distant):
-    """Visitors meet a page with status 503 and Retry-After; whoever is on the list sees the site."""
+@pytest.fixture
+def maintained(distant):
+    """Switch maintenance on, and off afterwards."""
     on = distant.operate("maintenance", "-e", "maintenance=on")
     assert on.code == 0, on.said
-    try:
-        met = distant.get("/trial/page")
-        assert (met.status, met.headers["Retry-After"]) == (503, "300")
-        assert b"We will be back soon" in met.body
-        assert "maintenance" in distant.operate("status").out
-        # A deploy goes on meanwhile, and does not count what is not the release's doing.
-        said = distant.deployed(django_web_log_level="WARNING")
-        assert "visitors    not asked" in said
-        gateway = distant.run(
-            "docker network inspect postdo-prod-edge --format '{{(index .IPAM.Config 0).Gateway}}'"
-        )
-        own = distant.directory / "maintenance.html"
-        own.write_text("<p>The operator's own page.</p>\n")
-        page = {"proxy_maintenance_page": str(own)}
-        distant.converge("prod", "-e", json.dumps(page))
-        assert b"The operator's own page." in distant.get("/trial/page").body
-        distant.converge("prod", "-e", json.dumps(page | {"proxy_maintenance_allow": [gateway]}))
-        assert distant.get("/trial/page").status == 200
-    finally:
-        off = distant.operate("maintenance", "-e", "maintenance=off")
+    yield distant
+    off = distant.operate("maintenance", "-e", "maintenance=off")
     assert off.code == 0, off.said
-    distant.converge("prod")
     assert distant.get("/trial/page").status == 200
+
+
+def test_maintenance(maintained):
+    """Visitors meet a page with status 503 and Retry-After."""
+    met = maintained.get("/trial/page")
+    assert (met.status, met.headers["Retry-After"]) == (503, "300")
+    assert b"We will be back soon" in met.body
+    assert "maintenance" in maintained.operate("status").out
+    # A deploy goes on meanwhile, and does not count what is not the release's doing.
+    assert "visitors    not asked" in maintained.deployed(django_web_log_level="WARNING")
+
+
+@pytest.mark.full(
+    seen_by="tests/test_proxy.py::test_who_is_on_the_list_sees_the_site_under_maintenance"
+)
+def test_the_operators_own_page_and_who_sees_the_site_all_the_same(maintained):
+    gateway = maintained.run(
+        "docker network inspect postdo-prod-edge --format '{{(index .IPAM.Config 0).Gateway}}'"
+    )
+    own = maintained.directory / "maintenance.html"
+    own.write_text("<p>The operator's own page.</p>\n")
+    page = {"proxy_maintenance_page": str(own)}
+    maintained.converge("prod", "-e", json.dumps(page))
+    assert b"The operator's own page." in maintained.get("/trial/page").body
+    maintained.converge("prod", "-e", json.dumps(page | {"proxy_maintenance_allow": [gateway]}))
+    assert maintained.get("/trial/page").status == 200
+
+
+def test_maintenance_is_on_or_off(distant):
     refused = distant.operate("maintenance", "-e", "maintenance=perhaps")
     assert refused.code != 0
     assert "maintenance=on or -e maintenance=off" in refused.said
