@@ -300,6 +300,30 @@ def test_a_form_in_chunks_has_its_fields_and_files(site):
         }
 
 
+@pytest.mark.parametrize("size", [1_000, 3 * MIB])
+def test_a_body_that_is_cut_off_is_never_taken_for_whole(site, size):
+    """Its visitor goes away in the middle: half of a form must not be stored."""
+    name = uuid.uuid4().hex
+    connection = site.connection()
+    connection.putrequest("POST", f"/keep?name={name}", skip_host=True)
+    connection.putheader("Host", NAME)
+    connection.putheader("Content-Length", str(size))
+    connection.endheaders(b"x" * (size // 2))
+    connection.close()
+    until(lambda: site.ask("GET", f"/kept?name={name}")[2])
+    assert site.ask("GET", f"/kept?name={name}")[2] == b"cut off"
+    assert site.ask("POST", f"/keep?name={name}", b"x" * size)[2] == f"{size} bytes".encode()
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+@pytest.mark.parametrize("sent", [500_000, 10 * MIB])
+def test_an_answer_arrives_whole_that_reads_nothing_of_the_body(site, sent, size):
+    """An upload that is refused for a missing token, for one."""
+    for _ in range(15):
+        status, _, answer = site.ask("POST", f"/refuse?size={size}", b"x" * sent)
+        assert (status, len(answer)) == (403, 2 * size)
+
+
 def test_a_request_without_a_body_passes(site):
     """Whether it says so or not."""
     nothing = hashlib.sha256(b"").hexdigest()
@@ -456,3 +480,14 @@ def test_pages_are_compressed(site):
     assert gzip.decompress(body) == plain[2]
     _, headers, _ = site.ask("GET", "/page", None, {"Accept-Encoding": "zstd, gzip"})
     assert headers["Content-Encoding"] == "zstd"
+
+
+def test_a_part_of_a_file_is_never_compressed(site):
+    """Its places are those of the plain bytes, so what is resumed fits."""
+    text = "".join(f"line {number}\n" for number in range(3000))
+    docker("exec", "--interactive", site.name, "sh", "-c", "cat > /srv/media/a.txt", input=text)
+    whole = {"Accept-Encoding": "gzip"}
+    assert site.ask("GET", "/media/a.txt", None, whole)[1]["Content-Encoding"] == "gzip"
+    status, headers, body = site.ask("GET", "/media/a.txt", None, whole | {"Range": "bytes=1000-"})
+    assert (status, headers["Content-Encoding"]) == (206, None)
+    assert body.decode() == text[1000:]

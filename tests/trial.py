@@ -8,16 +8,18 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import HttpResponse, JsonResponse, StreamingHttpResponse, UnreadablePostError
 from django.urls import path
 
 settings.configure(
+    DATA_UPLOAD_MAX_MEMORY_SIZE=None,
     SECRET_KEY="x" * 50,
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
     MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
 )
-SIGNAL = Path("/dev/shm/signal")
+MEMORY = Path("/dev/shm")
+SIGNAL = MEMORY / "signal"
 
 
 def health(request):
@@ -33,6 +35,27 @@ def page(request):
 def body(request):
     """Return the hash of a body, as the application reads it."""
     return HttpResponse(hashlib.sha256(request.read()).hexdigest())
+
+
+def keep(request):
+    """Keep how much of a body came, or that it was cut off."""
+    try:
+        said = f"{len(request.body)} bytes"
+    except UnreadablePostError:
+        said = "cut off"
+    (MEMORY / request.GET["name"]).write_text(said)
+    return HttpResponse(said)
+
+
+def kept(request):
+    """Return what was kept."""
+    file = MEMORY / request.GET["name"]
+    return HttpResponse(file.read_text() if file.exists() else "")
+
+
+def refuse(request):
+    """Answer at length, and read nothing of the body."""
+    return HttpResponse(b"no" * int(request.GET["size"]), status=403)
 
 
 def form(request):
@@ -81,6 +104,9 @@ urlpatterns = [
     path("healthz/ready", health),
     path("page", page),
     path("body", body),
+    path("keep", keep),
+    path("kept", kept),
+    path("refuse", refuse),
     path("form", form),
     path("head", head),
     path("stream", stream),

@@ -1,7 +1,7 @@
-"""Give the application each request's body with its length, and none for which the disk has no room.
+"""Give the application each request's body whole and with its length, and none for which the disk has no room.
 
-Django reads as many bytes as CONTENT_LENGTH says, so it sees nothing of a body that comes in chunks. And an upload that
-fills the disk would fail in its middle, and take the database's room.
+Django reads as many bytes as CONTENT_LENGTH says, so it sees nothing of a body that comes in chunks, and takes one that
+was cut off for whole. And an upload that fills the disk would fail in its middle, and take the database's room.
 """
 
 import io
@@ -21,16 +21,22 @@ class NoRoom(Exception):
     """The disk has no room for a body."""
 
 
+class Cut(OSError):
+    """The visitor went away in the middle of a body. Django makes it an UnreadablePostError."""
+
+
 class Body(io.RawIOBase):
-    """A body of known length, and room on the disk for what of it was not read yet.
+    """A body of known length, and room on the disk for what of a large one was not read yet.
 
     The room is a file without a name: every worker sees it taken, and it goes with a worker that is killed. Raises
     NoRoom where there is none.
     """
 
     def __init__(self, source, length):
+        self._source, self._left, self._room = source, length, None
+        if length <= SMALL:
+            return
         _require(length)
-        self._source, self._left = source, length
         try:
             self._room = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open until closed
             os.posix_fallocate(self._room.fileno(), 0, length)
@@ -42,17 +48,21 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer):
-        """Read what comes next, and give back its room, for the application may write it."""
-        piece = self._source.read(len(buffer))
+        """Read what comes next, and give back its room, for the application may write it. Raises Cut."""
+        piece = self._source.read(min(len(buffer), self._left))
+        if self._left and not piece:
+            raise Cut(f"the visitor went away, and {self._left} bytes of the body did not come")
         buffer[: len(piece)] = piece
         self._left -= len(piece)
-        os.ftruncate(self._room.fileno(), max(0, self._left))
+        if self._room:
+            os.ftruncate(self._room.fileno(), self._left)
         return len(piece)
 
     def close(self):
         """Give back the room, and the file that the body may be in."""
         if not self.closed:
-            self._room.close()
+            if self._room:
+                self._room.close()
             if isinstance(self._source, io.IOBase):
                 self._source.close()
         super().close()
@@ -65,13 +75,16 @@ def whole(application):
         try:
             _receive(environ)
         except NoRoom:
-            # The proxy tells its visitor nothing before it has sent all.
-            while environ["wsgi.input"].read(SMALL):
-                pass
+            _drain(environ["wsgi.input"])
             words = [("Content-Type", "text/plain"), ("Content-Length", str(len(REFUSAL)))]
             start_response("413 Content Too Large", words)
             return [REFUSAL]
-        return application(environ, start_response)
+        body = environ["wsgi.input"]
+        response = application(environ, start_response)
+        # Django says so of an answer that is made while it is sent, maybe of the body.
+        if not getattr(response, "streaming", False):
+            _drain(body)
+        return response
 
     return answer
 
@@ -103,9 +116,18 @@ def _receive(environ):
         del environ["HTTP_TRANSFER_ENCODING"]
     else:
         length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > SMALL:
+    if length:
         source = io.BufferedReader(Body(source, length), buffer_size=2**16)
     environ["wsgi.input"] = source
+
+
+def _drain(body):
+    """Read what nobody has read: the proxy tells its visitor nothing before it has sent all, and an answer that comes
+    before that is cut or lost.
+    """
+    with suppress(OSError, ValueError):  # the visitor is away, the application has closed it
+        while body.read(SMALL):
+            pass
 
 
 def _collect(source):
