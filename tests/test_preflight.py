@@ -58,6 +58,14 @@ def test_a_value_that_is_no_text_is_refused_in_the_environment(look):
     assert "has a value that is no text for FLAG, LIST, MAP, and" in said
 
 
+def test_a_variable_that_no_shell_could_hand_on_is_refused_in_the_environment(look):
+    """The container's first command is a shell script, which drops a name that is none."""
+    names = ["", "a=b", "a-b", "a b", "9A", "é", "A\n"]
+    said = look(django_web_environment=dict.fromkeys([*names, "_a9", "Ab"], "1"))
+    assert 'has the names "", "a=b", "a-b", "a b", "9A", "é", "A\\n":' in said
+    assert "a value with a NUL byte" in look(django_web_environment={"A": "a\0b"})
+
+
 @pytest.mark.parametrize(
     ("variables", "refused"),
     [
