@@ -215,7 +215,7 @@ class Copy:
         run(
             *self._container("--detach", "--init", "--name", self.container, *options),
             *("--tmpfs", "/run/postgresql:uid=15432,gid=15432,mode=0700,size=1m"),
-            *("--shm-size", str(environment.copy_memory // 4), "--stop-timeout", "300"),
+            *("--shm-size", str(environment.copy_memory), "--stop-timeout", "300"),
             *("--volume", f"{environment.secrets}/db:/run/secrets:ro"),
             *self.source.repository_mount(writable=False),
             environment.image,
