@@ -129,14 +129,14 @@ def test_a_disk_without_room_for_a_copy(first):
     volumes = "/var/lib/docker/volumes"
     # A small file system in the place of the real one, with what is there.
     first.run(
-        f"mkdir -p /small && mount -t tmpfs -o size=40m small /small && cd {volumes} && "
-        "for one in */; do mkdir /small/$one && mount --bind $one /small/$one || exit; done && "
-        f"mount --rbind /small {volumes}"
+        f"mkdir -p /narrow && mount -t tmpfs -o size=40m narrow /narrow && cd {volumes} && "
+        "for one in */; do mkdir /narrow/$one && mount --bind $one /narrow/$one || exit; done && "
+        f"mount --rbind /narrow {volumes}"
     )
     try:
         first.stops("A copy needs", f"are free in {volumes}. Free some room.")
     finally:
-        first.run(f"umount --recursive --lazy {volumes} && umount --recursive --lazy /small")
+        first.run(f"umount --recursive --lazy {volumes} && umount --recursive --lazy /narrow")
 
 
 @pytest.mark.full(

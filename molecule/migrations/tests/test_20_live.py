@@ -113,6 +113,9 @@ def test_a_concurrent_index_killed_midway(second):
     assert second.sql(unfinished) == "0"
 
 
+@pytest.mark.full(
+    seen_by="tests/rehearsal/test_live.py::test_an_interrupted_run_ends_in_the_same_schema"
+)
 def test_a_deploy_killed_between_migrations(second):
     """The next run goes on, and ends in the schema that the rehearsal ended in."""
     for name in ("one", "two", "three", "four"):
