@@ -526,14 +526,18 @@ def test_removed_containers_are_no_releases_to_go_back_to(stack):
 
 
 def test_what_another_run_prepares_meanwhile_is_left_alone(stack):
-    """It waits for its turn, which comes when this one has ended."""
+    """It waits for its turn, which comes when this one has ended. A look that never began is nobody's."""
     stack.deploy("one")
     stack.make("two")
+    look = f"{stack.prefix}-look-none"
+    docker("create", "--name", look, "--label", f"postdo.look={stack.prefix}", stack.image)
+    time.sleep(1)  # the engine counts whole seconds
     late = KILLING.format(module="containers", name="watch", when="never", call=1)
     code = late.replace("    calls.append(words)", "    calls.append(words); prepare()")
     prepare = f"import pathlib; prepare = lambda: pathlib.Path({str(stack.releases / 'next-one')!r}).mkdir(exist_ok=True)\n"
     assert stack.call("deploy", "two", code=prepare + code).returncode == 0
     assert (stack.releases / "next-one").is_dir()
+    assert "look-none" not in stack.containers()
     time.sleep(0.1)
     stack.deploy("two")
     stack.stands("two", "one")

@@ -173,11 +173,16 @@ def containers(environment: Environment) -> dict[str, str]:
 
 
 def remove(environment: Environment, since: float, *keep: Release | None) -> None:
-    """Remove every release but these, with its containers, and the images that only it was made of.
+    """Remove every release but these, with its containers, and the images that only it was made of; and looks that failed.
 
     What was made after `since` (seconds since the epoch) is another run's, which waits for its turn. A
     container of before there were releases goes once it no longer serves.
     """
+    looked = f"label=postdo.look={environment.prefix}"
+    attempt(
+        *("docker", "container", "prune", "--force"),
+        *("--filter", looked, "--filter", f"until={since:.0f}"),
+    )
     names = {release.name for release in keep if release}
     names |= {
         directory.name
