@@ -1,4 +1,4 @@
-"""Run checks one after the other, keep what they say, and end with their times and why any failed."""
+"""Run checks one after the other or side by side, keep what they say, and end with their times and why any failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,33 +33,38 @@ class Step:
     vital: bool = False
 
 
-def run(steps: Iterable[Step], logs: Path, *, resume: bool = False) -> int:
+def run(steps: Iterable[Step | tuple[Step, ...]], logs: Path, *, resume: bool = False) -> int:
     """Run the steps; return 0, or 1 if one failed.
 
-    Each one's output is shown and kept in `logs` (NAME.log). With `resume` a step that has passed before on the same
-    files is not run again. At the end stand the seconds of each step and, last of all, why any failed.
+    Steps in a tuple run side by side. What the first of them says is shown at once, what the others say when all have
+    ended. Each one's output is kept in `logs` (NAME.log). With `resume` a step that has passed before on the same files
+    is not run again. At the end stand the seconds of each step and, last of all, why any failed.
     """
     logs.mkdir(parents=True, exist_ok=True)
     record = logs / "passed.json"
     tree = fingerprint(Path.cwd())
     passed = _read(record) if resume else {}
     begun, table, failed = time.monotonic(), [], []
-    for step in steps:
-        if passed.get(step.name) == tree:
-            table.append((step.name, "passed before", 0.0))
-            continue
-        print(f"\n== {step.title} ({time.monotonic() - begun:.0f} s)", flush=True)
-        log = logs / f"{step.name}.log"
-        started = time.monotonic()
-        good = _run(step, log)
-        table.append((step.name, "passed" if good else "FAILED", time.monotonic() - started))
-        if good and resume:
-            passed[step.name] = tree
-            record.write_text(json.dumps(passed))
-        if not good:
-            failed.append(log)
-            if step.vital:
-                break
+    for group in steps:
+        group = group if isinstance(group, tuple) else (group,)
+        due = [step for step in group if passed.get(step.name) != tree]
+        table += [(step.name, "passed before", 0.0) for step in group if step not in due]
+        for step in due:
+            print(f"\n== {step.title} ({time.monotonic() - begun:.0f} s)", flush=True)
+        told = [logs / f"{step.name}.log" for step in due]
+        with ThreadPoolExecutor(max_workers=len(group)) as pool:
+            ended = [*pool.map(_run, due, told, [log is told[0] for log in told])]
+        for step, log, (good, seconds) in zip(due, told, ended, strict=True):
+            table.append((step.name, "passed" if good else "FAILED", seconds))
+            if log is not told[0]:
+                print(f"\n== {step.title}\n{log.read_text(errors='replace')}", flush=True)
+            if good and resume:
+                passed[step.name] = tree
+                record.write_text(json.dumps(passed))
+            if not good:
+                failed.append(log)
+        if any(step.vital for step, (good, _) in zip(due, ended, strict=True) if not good):
+            break
     print("\n== Seconds by step")
     for name, how, seconds in table:
         print(f"{name:<12} {seconds:>6.0f}  {how}")
@@ -69,19 +75,21 @@ def run(steps: Iterable[Step], logs: Path, *, resume: bool = False) -> int:
     return 1 if failed else 0
 
 
-def _run(step: Step, log: Path) -> bool:
-    """Run a step's commands; return whether all succeeded."""
+def _run(step: Step, log: Path, shown: bool) -> tuple[bool, float]:
+    """Run a step's commands; return whether all succeeded, and the seconds that took."""
+    started = time.monotonic()
     with log.open("wb") as file:
         for command in step.commands:
             # A terminal's lines, and a file's.
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             while piece := process.stdout.read1(65536):
                 file.write(piece)
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+                if shown:
+                    sys.stdout.buffer.write(piece)
+                    sys.stdout.buffer.flush()
             if process.wait():
-                return False
-    return True
+                return False, time.monotonic() - started
+    return True, time.monotonic() - started
 
 
 def reason(text: str) -> list[str]:

@@ -35,6 +35,25 @@ def test_a_step_stops_at_its_first_command_that_fails(place):
     assert not (place.parents[1] / "second").exists()
 
 
+def test_steps_in_a_tuple_run_side_by_side_and_each_is_told_of(place, capfdbinary):
+    """Each of these waits for the other, and fails where that does not come."""
+
+    def waiting(name, other):
+        wait = f"touch {name}; for n in $(seq 100); do test -e {other} && break; sleep 0.1; done"
+        return Step(
+            name, f"Step {name}", (("sh", "-c", f"{wait}; echo said-{name}; test -e {other}"),)
+        )
+
+    bad = Step("bad", "A bad one", BAD.commands, vital=True)
+    assert run([(waiting("one", "two"), waiting("two", "one")), GOOD], place) == 0
+    said = capfdbinary.readouterr().out.decode()
+    assert said.index("said-one") < said.index("said-two")
+    assert run([(GOOD, bad), GOOD], place) == 1
+    said = capfdbinary.readouterr().out.decode()
+    assert said.splitlines()[-1] == "E   the cause"
+    assert said.count("== A good one") == 1
+
+
 def test_nothing_follows_a_step_that_the_others_need(place):
     vital = Step("bad", "A bad one", BAD.commands, vital=True)
     assert run([vital, GOOD], place) == 1
