@@ -99,22 +99,15 @@ class Live:
     ) -> ProjectState:
         name = name_of(migration)
         self._tell({"begin": name})
-        # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
-        self._lock = self._statement = 0.0
-        self._limit(self._connection)
-        dropped = leftovers.clear(
-            migration, self._connection, interrupted=name == self._interrupted
-        )
-        self._statement = self._limits.statements.get(name, 0.0)
-        self._lock = self._limits.lock if migration.atomic else self._limits.patience
-        self._limit(self._connection)
         begun, attempts = time.monotonic(), 0
         while True:
             attempts += 1
             sampler, began = Sampler(self._connection), time.monotonic()
             try:
-                with sampler, self._patiently() if not migration.atomic else transaction.atomic():
-                    state = apply()
+                with sampler:
+                    dropped = self._clear(migration, name)
+                    with transaction.atomic() if migration.atomic else self._patiently():
+                        state = apply()
                 break
             except Exception as error:
                 late = time.monotonic() - begun + self._pause(attempts) > self._limits.patience
@@ -142,6 +135,21 @@ class Live:
             }
         )
         return state
+
+    def _clear(self, migration: Migration, name: str) -> list[str]:
+        """Drop the indexes that an interrupted build left, and return their names; then give a migration its limits.
+
+        Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
+        """
+        self._lock, self._statement = 0.0, self._limits.patience
+        self._limit(self._connection)
+        dropped = leftovers.clear(
+            migration, self._connection, interrupted=name == self._interrupted
+        )
+        self._statement = self._limits.statements.get(name, 0.0)
+        self._lock = self._limits.lock if migration.atomic else self._limits.patience
+        self._limit(self._connection)
+        return dropped
 
     def _pause(self, attempts: int) -> float:
         """Return how many seconds others have the table to themselves before the next attempt."""

@@ -138,6 +138,13 @@ def test_an_index_whose_build_was_killed_is_built_again(shop):
     idle.kill()
     shop.server.sql(end.format("datname <> 'postgres' AND pid <> pg_backend_pid()"))
     assert shop.look()["invalid_indexes"] == ["by_price"]
+    # What holds the table now is not waited for without an end.
+    idle = shop.idle("SELECT count(*) FROM shop_item", 60)
+    *_, last = apply(shop, name, code=1, patience=2)
+    assert last["failed"] == name and "statement timeout" in last["why"]
+    assert "idle in transaction" in last["blockers"][0]
+    idle.kill()
+    shop.server.sql(end.format("state LIKE 'idle in%'"))
     found = apply(shop, name)[1]
     assert found["leftovers"] == ["by_price"] and found["applied"] == name
     assert shop.look()["invalid_indexes"] == []
