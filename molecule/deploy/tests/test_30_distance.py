@@ -81,6 +81,7 @@ def test_the_operators_own_page_and_who_sees_the_site_all_the_same(maintained):
     assert b"The operator's own page." in maintained.get("/trial/page").body
     maintained.converge("prod", "-e", json.dumps(page | {"proxy_maintenance_allow": [gateway]}))
     assert maintained.get("/trial/page").status == 200
+    maintained.converge("prod")
 
 
 def test_maintenance_is_on_or_off(distant):
