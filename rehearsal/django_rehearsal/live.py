@@ -105,7 +105,15 @@ class Live:
             sampler, began = Sampler(self._connection), time.monotonic()
             try:
                 with sampler:
-                    dropped = self._clear(migration, name)
+                    # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
+                    self._allow(0.0, self._limits.patience)
+                    dropped = leftovers.clear(
+                        migration, self._connection, interrupted=name == self._interrupted
+                    )
+                    self._allow(
+                        self._limits.lock if migration.atomic else self._limits.patience,
+                        self._limits.statements.get(name, 0.0),
+                    )
                     with transaction.atomic() if migration.atomic else self._patiently():
                         state = apply()
                 break
@@ -136,20 +144,10 @@ class Live:
         )
         return state
 
-    def _clear(self, migration: Migration, name: str) -> list[str]:
-        """Drop the indexes that an interrupted build left, and return their names; then give a migration its limits.
-
-        Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
-        """
-        self._lock, self._statement = 0.0, self._limits.patience
+    def _allow(self, lock: float, statement: float) -> None:
+        """Let a lock and a statement take so many seconds from now on; 0 is for ever."""
+        self._lock, self._statement = lock, statement
         self._limit(self._connection)
-        dropped = leftovers.clear(
-            migration, self._connection, interrupted=name == self._interrupted
-        )
-        self._statement = self._limits.statements.get(name, 0.0)
-        self._lock = self._limits.lock if migration.atomic else self._limits.patience
-        self._limit(self._connection)
-        return dropped
 
     def _pause(self, attempts: int) -> float:
         """Return how many seconds others have the table to themselves before the next attempt."""

@@ -122,9 +122,7 @@ def _receive(environ):
 
 
 def _drain(body):
-    """Read what nobody has read: the proxy tells its visitor nothing before it has sent all, and an answer that comes
-    before that is cut or lost.
-    """
+    """Read what nobody has read, because an answer that comes before the proxy has sent all is cut or lost."""
     with suppress(OSError, ValueError):  # the visitor is away, the application has closed it
         while body.read(SMALL):
             pass
