@@ -1,7 +1,8 @@
 """A release at work on a database, without leaving a trace: does its code still get along with the schema?
 
-Every model is read, and of each a row is inserted that is like one that is there, one that has only what it must have,
-and one with the longest values that its fields allow, and a row is updated; requests that the operator lists are made.
+Every model is read. Of each a row is inserted that is like one that is there, one that has only what it must have, and
+one with the longest values that its fields allow; a row is updated, with its own values and with others; and the database
+is asked whether it keeps unique what the model says is unique. Requests that the operator lists are made.
 Each answer is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a
 rule that only the application knows, for example) says nothing.
 """
@@ -14,7 +15,7 @@ import io
 import ipaddress
 import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
@@ -25,13 +26,21 @@ from django.core.management.base import SystemCheckError
 from django.core.wsgi import get_wsgi_application
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, router, transaction
 from django.test import Client
+from django.utils import timezone
 
 from . import failures
 
 _LONGEST = 10_000  # characters of a text, though its field may allow more
-_CHECK = "23514"
-# No such row, one that is there already, an exclusion, a check: that such a rule refuses a made-up value says nothing.
-_RULES = ("23503", "23505", "23P01", _CHECK)
+_NO_SUCH_ROW, _TWICE, _CHECK = "23503", "23505", "23514"
+# And an exclusion: that such a rule refuses a made-up value says nothing.
+_RULES = (_NO_SUCH_ROW, _TWICE, _CHECK, "23P01")
+_UNMATCHED, _NOT_KEPT = "42P10", "nothing in the database keeps that unique"
+# The columns of a unique index.
+_INDEXED = """
+SELECT a.attname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE n.nspname = %s AND c.relname = %s
+"""
 
 
 @dataclass
@@ -39,21 +48,32 @@ class Exercised:
     """What a release could do: an empty text, or why not.
 
     `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`,
-    `full insert` and `update`, of one that Django does not manage of `read` alone; `requests` maps "GET /path" to the
-    answer's status.
+    `full insert`, `update`, `changing update` (where that fails, of each column's as well) and `unique COLUMNS`, of one
+    that Django does not manage of `read` alone; `untried` maps it to what a rule refused that made-up values may break,
+    and why; `requests` maps "GET /path" to the answer's status.
     """
 
     checks: str = ""
     models: dict[str, dict[str, str]] = field(default_factory=dict)
+    untried: dict[str, dict[str, str]] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
 
 
 def exercise(requests: Iterable[dict]) -> Exercised:
-    """Try everything once. A request has a `path`, and may have a `method` and `data` for a form."""
+    """Try everything once. A request has a `path`, and may have a `method` and `data` for a form.
+
+    Raises django.db.Error where the database can't be reached.
+    """
+    connections[DEFAULT_DB_ALIAS].ensure_connection()
     done = Exercised(checks=_checks())
     for model in apps.get_models(include_auto_created=True):
         if not model._meta.swapped and not model._meta.proxy and _is_here(model):
-            done.models[model._meta.label] = _model(model)
+            tried = _model(model)
+            done.models[model._meta.label] = {
+                action: "" if why.by_rule else str(why) for action, why in tried.items()
+            }
+            if refused := {action: str(why) for action, why in tried.items() if why.by_rule}:
+                done.untried[model._meta.label] = refused
     if requests:
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
         # Loaded as a server loads it, with its middleware.
@@ -79,35 +99,80 @@ def _checks() -> str:
     return ""
 
 
-def _tried(action: Callable[[], object]) -> str:
-    """Do something and undo it; return why it did not work, beginning with PostgreSQL's code."""
+class _Why(str):
+    """Why something did not work, beginning with PostgreSQL's code; empty if it did.
+
+    `by_rule` says that a rule refused it which a made-up value may break.
+    """
+
+    by_rule = False
+
+
+def _tried(action: Callable[[], object], *, given: Container[str] | None = None) -> _Why:
+    """Do something, all the way to what a COMMIT would check, and undo it; return why it did not work.
+
+    `given` names the columns whose values are made up (None: those of a row that is there, or none).
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
     try:
         with transaction.atomic():
             action()
+            with connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             transaction.set_rollback(True)
     except Exception as error:  # noqa: BLE001 - the project's own code may raise anything, and that is the answer
-        return f"{failures.sqlstate(error)} {failures.words(error)}".strip()
-    return ""
+        why = _Why(f"{failures.sqlstate(error)} {failures.words(error)}".strip())
+        why.by_rule = given is not None and _may_be_broken(error, given)
+        return why
+    return _Why()
 
 
-def _model(model: type[models.Model]) -> dict[str, str]:
+def _may_be_broken(error: Exception, given: Container[str]) -> bool:
+    """Return whether it is a rule that refuses, about values that are made up."""
+    code = failures.sqlstate(error)
+    if code == _TWICE:
+        # A number that the database gives itself is nobody's invention.
+        diagnosis = error.__cause__.diag
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(_INDEXED, [diagnosis.schema_name, diagnosis.constraint_name])
+            columns = [name for (name,) in cursor.fetchall()]
+        return not columns or any(name in given for name in columns)
+    return code in _RULES
+
+
+def _model(model: type[models.Model]) -> dict[str, _Why]:
     """Read, insert and update a row of a model, each on its own."""
     found: list[models.Model] = []
     done = {"read": _tried(lambda: found.extend(_rows(model)[:1]))}
-    if model._meta.managed:
-        row = found[0] if found else None
-        inserted = {
-            "insert": _tried(lambda: _insert(model, lambda one: _value(one, row))),
-            # The rows that are there may all be filled where the code leaves a column empty.
-            "bare insert": _tried(lambda: _insert(model, lambda one: _bare(one, row))),
-            # And all shorter than what the code lets visitors write.
-            "full insert": _tried(lambda: _insert(model, lambda one: _widest(one, row))),
-        }
-        for action, why in inserted.items():
-            # In a bare one like a row that is there, nothing that a check looks at is made up.
-            meant = row is not None and action == "bare insert" and why.startswith(_CHECK)
-            done[action] = "" if why.startswith(_RULES) and not meant else why
-        done["update"] = _tried(lambda: _update(model, row))
+    if not model._meta.managed:
+        return done
+    row = found[0] if found else None
+    given = {one.column for one in _columns(model) if not isinstance(one, models.AutoField)}
+    kinds = {
+        "insert": _value,
+        # The rows that are there may all be filled where the code leaves a column empty.
+        "bare insert": _bare,
+        # And all shorter than what the code lets visitors write.
+        "full insert": _widest,
+    }
+    for action, value in kinds.items():
+        why = _tried(lambda value=value: _insert(model, lambda one: value(one, row)), given=given)
+        # Of one like a row that is there, what it refers to is there, and nothing that a check looks at is made up in a
+        # bare one.
+        meant = {"insert": _NO_SUCH_ROW, "bare insert": (_NO_SUCH_ROW, _CHECK)}.get(action)
+        if row is not None and meant and why.startswith(meant):
+            why.by_rule = False
+        done[action] = why
+    done["update"] = _tried(lambda: _update(model, row, _same(model, row)))
+    others = _others(model, row) if row else {}
+    done["changing update"] = _tried(lambda: _update(model, row, others), given=given)
+    if done["changing update"]:
+        for name, value in others.items():
+            done[f"changing update of {name}"] = _tried(
+                lambda change={name: value}: _update(model, row, change), given=given
+            )
+    for columns, condition in _unique(model):
+        done[f"unique {', '.join(columns)}"] = _is_kept(model, columns, condition)
     return done
 
 
@@ -133,13 +198,8 @@ def _insert(model: type[models.Model], value: Callable[[models.Field], object]) 
         raise DatabaseError("the row was taken, and the database has not kept it")
 
 
-def _update(model: type[models.Model], row: models.Model | None) -> None:
-    """Write every column of a row again; where there is no row, of none."""
-    values = {
-        one.attname: getattr(row, one.attname) if row else _value(one, None)
-        for one in _columns(model)
-        if not one.primary_key
-    }
+def _update(model: type[models.Model], row: models.Model | None, values: dict[str, object]) -> None:
+    """Write these columns of a row; where there is no row, of none."""
     if values:
         # Without a row PostgreSQL is asked all the same, for none().update() would not ask it.
         none = {"where": ["false"]}
@@ -148,11 +208,74 @@ def _update(model: type[models.Model], row: models.Model | None) -> None:
             raise DatabaseError("the change was taken, and the database has not kept it")
 
 
+def _same(model: type[models.Model], row: models.Model | None) -> dict[str, object]:
+    """Return the values that a row has, by column; made-up ones where there is no row."""
+    return {
+        one.attname: getattr(row, one.attname) if row else _value(one, None)
+        for one in _columns(model)
+        if not one.primary_key
+    }
+
+
+def _others(model: type[models.Model], row: models.Model) -> dict[str, object]:
+    """Return other values than a row has, by column, where any will do: a trigger may look only at what changes."""
+    found = {}
+    for one in _columns(model):
+        if one.primary_key or one.is_relation or one.choices or _is_unique(one):
+            continue
+        now, value = getattr(row, one.attname), _made_up(one)
+        if isinstance(now, bool):
+            value = not now
+        if value != now:
+            found[one.attname] = value
+    return found
+
+
+def _unique(model: type[models.Model]) -> Iterator[tuple[list[str], str]]:
+    """Yield what a model says is unique: the columns, and the SQL of the condition under which they are."""
+    options, connection = model._meta, connections[DEFAULT_DB_ALIAS]
+    local = options.local_concrete_fields
+    groups = [([one.name], "") for one in local if one.unique]
+    groups += [(list(names), "") for names in options.unique_together]
+    for rule in options.constraints:
+        plain = isinstance(rule, models.UniqueConstraint) and rule.fields and not rule.deferrable
+        if plain:
+            editor = connection.schema_editor(collect_sql=True)
+            groups.append((list(rule.fields), rule._get_condition_sql(model, editor) or ""))
+    for names, condition in groups:
+        fields = [options.get_field(name) for name in names]
+        if set(fields) <= set(local):
+            yield sorted(one.column for one in fields), condition
+
+
+def _is_kept(model: type[models.Model], columns: list[str], condition: str) -> _Why:
+    """Return why the database does not keep these unique: code that counts on it makes doubles, or fails."""
+    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+    where = f"WHERE {condition}" if condition else ""
+    conflict = f"ON CONFLICT ({', '.join(map(quote, columns))}) {where} DO NOTHING"
+
+    def ask() -> None:
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            table = quote(model._meta.db_table)
+            cursor.execute(f"EXPLAIN INSERT INTO {table} DEFAULT VALUES {conflict}")
+
+    why = _tried(ask)
+    return _Why(f"{_UNMATCHED} {_NOT_KEPT}") if why.startswith(_UNMATCHED) else why
+
+
 def _value(one: models.Field, like: models.Model | None) -> object:
     """Return a value for a new row's column: that of a row which is there, if there can be two of it."""
     if like is None or _is_unique(one):
-        return _bare(one, None)
+        return _bare(one, like)
     return getattr(like, one.attname)
+
+
+def _free(one: models.Field) -> list[object]:
+    """Return one that a relation which may refer to each row only once can still refer to, if there is any."""
+    target = one.target_field
+    taken = _rows(one.model).filter(**{one.attname: models.OuterRef(target.attname)})
+    left = _rows(target.model).filter(~models.Exists(taken))
+    return list(left.values_list(target.attname, flat=True)[:1])
 
 
 def _bare(one: models.Field, like: models.Model | None) -> object:
@@ -165,6 +288,8 @@ def _bare(one: models.Field, like: models.Model | None) -> object:
         return getattr(like, one.attname)
     if one.choices and not _is_unique(one):
         return one.flatchoices[0][0]
+    if one.is_relation and like is not None and (free := _free(one)):
+        return free[0]
     target = one
     while target.is_relation:
         target = target.target_field
@@ -205,14 +330,14 @@ def _made_up(one: models.Field) -> object:
     simple: dict[str, object] = {
         "BooleanField": False,
         "DateField": now.date() - datetime.timedelta(days=number % 300000),
-        "DateTimeField": now,
+        "DateTimeField": timezone.now(),
         "TimeField": now.time(),
         "DurationField": datetime.timedelta(seconds=number),
         "DecimalField": 0,
         "FloatField": float(number),
         "UUIDField": uuid.UUID(int=chance.getrandbits(128)),
-        "JSONField": {},
-        "BinaryField": b"",
+        "JSONField": {"rehearsal": number},
+        "BinaryField": b"rehearsal",
         "GenericIPAddressField": str(ipaddress.IPv4Address(number)),
         "ArrayField": [],
         "HStoreField": {},

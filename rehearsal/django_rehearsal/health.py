@@ -8,18 +8,25 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 _NEARLY = 0.9  # of what a column's numbers can be
 
-# Sequences that number a column: table, column, sequence, the largest number that fits.
+# Sequences that number a column, which owns them or has them in its default: table, column, sequence, the largest number
+# that fits.
 _SEQUENCES = """
-SELECT d.refobjid::regclass::text, quote_ident(a.attname), s.oid::regclass::text,
+WITH numbered AS (
+    SELECT objid AS sequence, refobjid AS "table", refobjsubid AS "column" FROM pg_depend
+    WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+    UNION
+    SELECT d.refobjid, f.adrelid, f.adnum FROM pg_depend d JOIN pg_attrdef f ON f.oid = d.objid
+    WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'n'
+)
+SELECT d."table"::regclass::text, quote_ident(a.attname), s.oid::regclass::text,
        least(q.seqmax, CASE a.atttypid WHEN 'int2'::regtype THEN 32767
                                        WHEN 'int4'::regtype THEN 2147483647
                                        ELSE 9223372036854775807 END)
 FROM pg_class s JOIN pg_sequence q ON q.seqrelid = s.oid
-     JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid
-          AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+     JOIN numbered d ON d.sequence = s.oid
+     JOIN pg_attribute a ON a.attrelid = d."table" AND a.attnum = d."column"
 WHERE q.seqincrement > 0 AND has_schema_privilege(s.relnamespace, 'USAGE') AND has_table_privilege(s.oid, 'SELECT')
-  AND has_table_privilege(d.refobjid, 'SELECT')
+  AND has_table_privilege(d."table", 'SELECT') AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 ORDER BY 1, 2
 """
 _COLLATION = """

@@ -28,6 +28,7 @@ FINDINGS = {
     "sequence": "stop",
     "invalid-index": "stop",
     "lint": "stop",
+    "untried": "warn",
     "not-resumable": "warn",
     "overflow": "warn",
     "collation": "warn",
@@ -36,7 +37,7 @@ FINDINGS = {
 ALWAYS = ("failure", "history", "disk")
 _LIMITS = ("table_mb", "lock_seconds", "small_table_lock_seconds", "migration_seconds")
 # These are about the database or the release, so no migration can be allowed them.
-_OF_NONE = ("new-release", "drift", "sequence", "overflow", "collation")
+_OF_NONE = ("new-release", "drift", "sequence", "overflow", "collation", "untried")
 
 
 class Unusable(Exception):

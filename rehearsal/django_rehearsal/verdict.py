@@ -13,6 +13,7 @@ from .policy import ALWAYS, Policy
 _UNFIT = ("42703", "42P01", "23502")
 # And a text too long or a number too large for its column: what is there may fit, and the code write more.
 _REFUSED = (*_UNFIT, "22001", "22003")
+_NAMED = 5  # models that are named where there are more
 
 
 @dataclass
@@ -79,15 +80,7 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
     found = [*_history(facts), *_health(facts)]
     drift = list(_drift(facts, policy))
     found += [*drift, *_edited(facts, known=bool(drift))]
-    if facts.unexercised:
-        found.append(
-            _finding(
-                "old-release",
-                "",
-                f"the release that serves can't be tried on a copy: {facts.unexercised}",
-                'Mend that, or say in migrations.toml that you go without:\n[findings]\nold-release = "warn"',
-            )
-        )
+    found += [*_unexercised(facts)]
     able = facts.baseline
     for one in facts.migrations:
         found += [*_lost(one), *_cost(one, policy), *_outside(one)]
@@ -356,6 +349,57 @@ def _waits(locks: list[dict]) -> str:
     return ", ".join(told)
 
 
+def _unexercised(facts: Facts) -> Iterator[Finding]:
+    """Yield where the release that serves could not show what it needs."""
+    baseline = facts.baseline or {"models": {}}
+    why = facts.unexercised
+    reads = {model: tried["read"] for model, tried in baseline["models"].items()}
+    if not why and reads and all(reads.values()):
+        model, first = next(iter(reads.items()))
+        why = f"it can read none of its {counted(len(reads), 'model')} there ({model}: {first})"
+    if why:
+        yield _finding(
+            "old-release",
+            "",
+            f"the release that serves can't be tried on a copy: {why}",
+            'Mend that, or say in migrations.toml that you go without:\n[findings]\nold-release = "warn"',
+        )
+        return
+    if facts.baseline and (untried := not_tried(facts.baseline)):
+        actions: dict[str, list[str]] = {}
+        for model, action, _ in untried:
+            actions.setdefault(model, []).append(action)
+        told = [f"{', '.join(its)} of {model}" for model, its in actions.items()]
+        more = f" and {len(told) - _NAMED} more models" if len(told) > _NAMED else ""
+        yield _finding(
+            "untried",
+            "",
+            f"with the release that serves, not tried: {'; '.join(told[:_NAMED])}{more}",
+            "A made-up row is refused there before the migrations as well. List the requests that matter in "
+            "django_web_rehearsal_requests.",
+        )
+    elif facts.baseline and not reads and facts.migrations:
+        yield _finding(
+            "untried", "", "the release that serves has no models; only its start was tried", ""
+        )
+
+
+def not_tried(done: dict) -> list[tuple[str, str, str]]:
+    """Return what a release could not do before any migration, so that it says nothing after: model, action, why."""
+    refused = done.get("untried", {})
+    return [
+        (model, action, why)
+        for model, tried in done["models"].items()
+        for action, why in (tried | refused.get(model, {})).items()
+        # Of one that changes all columns, each is tried alone as well.
+        if why and not (action == "changing update" and _alone(tried))
+    ]
+
+
+def _alone(tried: dict[str, str]) -> bool:
+    return any(action.startswith("changing update of ") for action in tried)
+
+
 def _outside(one: dict) -> Iterator[Finding]:
     """Yield what a migration does that no rehearsal can try and nobody can take back."""
     done = [f"sends {counted(one['mails'], 'mail')}"] if one["mails"] else []
@@ -425,7 +469,13 @@ def _unusable(found: list[tuple[str, str, str]]) -> list[str]:
     actions: dict[tuple[str, str], list[str]] = {}
     for model, action, why in found:
         actions.setdefault((model, why.rstrip(".")), []).append(action)
-    return [f"{', '.join(tried)} of {model}: {why}" for (model, why), tried in actions.items()]
+    return [f"{_named(tried)} of {model}: {why}" for (model, why), tried in actions.items()]
+
+
+def _named(actions: list[str]) -> str:
+    """Return actions in words, those that only look closer left out where a plain one says the same."""
+    plain = [one for one in actions if not one.startswith(("changing update", "unique "))]
+    return ", ".join(plain or actions)
 
 
 def _disk(facts: Facts) -> Iterator[Finding]:

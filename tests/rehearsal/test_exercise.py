@@ -5,6 +5,7 @@ import json
 import pytest
 from django_rehearsal.policy import Policy
 from django_rehearsal.verdict import Facts, judge
+from project import SETTINGS
 
 ADD = "migrations.AddField('item', 'size', models.IntegerField({}))"
 VIEWS = """
@@ -213,3 +214,109 @@ urlpatterns = [path("mail", view)]
     serving.write("urls.py", urls)
     serving.env["TEST_URLS"] = "urls"
     assert exercise(serving, {"path": "/mail"})["requests"] == {"GET /mail": 200}
+
+
+def test_a_foreign_key_that_only_a_commit_would_check_is_checked(shop, serving):
+    key = (
+        "ALTER TABLE shop_item ADD CONSTRAINT astray FOREIGN KEY (id) REFERENCES shop_kind "
+        "DEFERRABLE INITIALLY DEFERRED NOT VALID"
+    )
+    shop.migration("0002_key", f"migrations.RunSQL({key!r}, '')")
+    (why,) = broken(shop, serving)
+    assert why.count("insert of shop.Item: 23503") == 2 and "full insert" not in why
+
+
+def test_numbers_of_a_sequence_that_nobody_owns_are_missed_when_they_are_there_already(
+    shop, serving
+):
+    sql = "CREATE SEQUENCE anew; ALTER TABLE shop_item ALTER id DROP IDENTITY, ALTER id SET DEFAULT nextval('anew')"
+    shop.migration("0002_numbers", f"migrations.RunSQL({sql!r}, '')")
+    before = exercise(serving)
+    (found,), _ = shop.rehearse()
+    assert [one["kind"] for one in found["ailments"]] == ["sequence"]
+    after = exercise(serving)
+    facts = Facts(shop.look(), baseline=before, migrations=[{**found, "exercise": after}])
+    (why,) = [one.text for one in judge(facts, Policy()) if one.kind == "old-release"]
+    assert why.count("insert of shop.Item: 23505") == 3
+
+
+def test_a_trigger_that_looks_only_at_what_changes_is_fired(shop, serving):
+    body = "BEGIN NEW.nowhere := 1; RETURN NEW; END"
+    sql = (
+        f"CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS '{body}'; CREATE TRIGGER t BEFORE UPDATE ON "
+        "shop_item FOR EACH ROW WHEN (OLD.price IS DISTINCT FROM NEW.price) EXECUTE FUNCTION broken()"
+    )
+    shop.migration("0002_trigger", f"migrations.RunSQL({sql!r}, '')")
+    (why,) = broken(shop, serving)
+    assert "changing update of shop.Item: 42703" in why
+
+
+def test_a_trigger_is_seen_though_another_column_takes_no_made_up_value(shop, serving):
+    shop.as_app("ALTER TABLE shop_item ADD CHECK (name LIKE 'item%')")
+    found = exercise(serving)
+    assert found["models"]["shop.Item"]["changing update of price"] == ""
+    assert "changing update of name" in found["untried"]["shop.Item"]
+    sql = "ALTER TABLE shop_item ADD CHECK (price < 40) NOT VALID"
+    shop.migration("0002_price", f"migrations.RunSQL({sql!r}, '')")
+    assert broken(shop, serving) == []
+
+
+UNIQUE = "price = models.IntegerField(unique=True)"
+PARTIAL = "CREATE UNIQUE INDEX once ON shop_item (price) WHERE price > 5"
+
+
+@pytest.mark.parametrize(
+    ("sql", "kept"),
+    [
+        ("ALTER TABLE shop_item DROP CONSTRAINT once", False),
+        (f"ALTER TABLE shop_item DROP CONSTRAINT once; {PARTIAL}", False),
+        (
+            f"{PARTIAL.replace('once', 'other').partition(' WHERE')[0]}; ALTER TABLE shop_item DROP CONSTRAINT once",
+            True,
+        ),
+    ],
+)
+def test_what_the_serving_release_counts_on_as_unique_must_stay_so(shop, serving, sql, kept):
+    shop.as_app(
+        "UPDATE shop_item SET price = id; ALTER TABLE shop_item ADD CONSTRAINT once UNIQUE (price)"
+    )
+    serving.models(("price = models.IntegerField(default=0)", UNIQUE))
+    shop.migration("0002_unique", f"migrations.RunSQL({sql!r}, '')")
+    told = broken(shop, serving)
+    assert len(told) == (not kept)
+    assert all("unique price of shop.Item: 42P10" in why for why in told)
+
+
+def test_uniqueness_under_a_condition_and_of_several_columns_is_asked_for(shop, serving):
+    rules = """
+    class Meta:
+        unique_together = [("name", "price")]
+        constraints = [
+            models.UniqueConstraint(fields=["note"], condition=models.Q(price__gt=5), name="dear"),
+        ]
+"""
+    serving.write(
+        "shop/models.py", (serving.path / "shop/models.py").read_text().rstrip() + "\n" + rules
+    )
+    shop.as_app(
+        "CREATE UNIQUE INDEX ON shop_item (price, name); CREATE UNIQUE INDEX dear ON shop_item (note) WHERE price > 5"
+    )
+    found = exercise(serving)["models"]["shop.Item"]
+    assert found["unique name, price"] == found["unique note"] == ""
+    shop.as_app("DROP INDEX dear")
+    assert exercise(serving)["models"]["shop.Item"]["unique note"].startswith("42P10")
+
+
+def test_a_row_of_a_relation_to_each_only_once_refers_to_one_that_is_free(shop, serving):
+    serving.models(("kind = models.ForeignKey(", "kind = models.OneToOneField("))
+    shop.as_app("UPDATE shop_item SET kind_id = CASE WHEN id < 3 THEN id END")
+    shop.as_app("CREATE UNIQUE INDEX ON shop_item (kind_id)")
+    found = exercise(serving)
+    assert found["untried"] == {} and found["models"]["shop.Item"]["insert"] == ""
+
+
+def test_a_release_that_can_not_reach_the_database_says_so_at_once(serving):
+    serving.write("settings.py", f"{SETTINGS}DATABASES['default']['PORT'] = '1'\n")
+    with serving.asking("exercise") as process:
+        _, said = process.communicate("", timeout=20)
+    assert process.returncode == 2 and "refused" in said

@@ -172,13 +172,43 @@ def test_what_was_adopted_and_is_another_now_is_told_so():
 
 
 def test_what_one_migration_breaks_is_no_finding_of_the_next():
-    able = {"checks": "", "requests": {}, "models": {"shop.Item": {"insert": ""}}}
-    unable = able | {"models": {"shop.Item": {"insert": "23502 no"}}}
+    able = {"checks": "", "requests": {}, "models": {"shop.Item": {"read": "", "insert": ""}}}
+    unable = able | {"models": {"shop.Item": {"read": "", "insert": "23502 no"}}}
     known = facts(exercise=unable)
     known.baseline = able
     known.migrations.append(MIGRATION | {"migration": "shop.0003_y", "exercise": unable})
     (found,) = verdict.judge(known, STRICT)
     assert (found.kind, found.migration) == ("old-release", "shop.0002_x")
+
+
+DOWN = "OperationalError: no such host"
+
+
+@pytest.mark.parametrize(
+    ("models", "untried", "kind", "said"),
+    [
+        (
+            {"shop.Item": {"read": DOWN, "insert": DOWN}, "shop.Kind": {"read": DOWN}},
+            {},
+            "old-release",
+            "can read none of its 2 models there (shop.Item: OperationalError: no such host)",
+        ),
+        (
+            {"shop.Item": {"read": "", "insert": "P0001 no"}, "shop.Kind": {"read": ""}},
+            {"shop.Kind": {"insert": "23505 twice"}},
+            "untried",
+            "not tried: insert of shop.Item; insert of shop.Kind",
+        ),
+        ({}, {}, "untried", "has no models"),
+    ],
+)
+def test_what_the_serving_release_could_not_do_before_is_said(models, untried, kind, said):
+    done = {"checks": "", "requests": {}, "models": models, "untried": untried}
+    known = facts(exercise=done)
+    known.baseline = done
+    (found,) = verdict.judge(known, STRICT)
+    assert (found.kind, found.stops) == (kind, kind == "old-release")
+    assert said in found.text
 
 
 def test_a_release_that_does_not_fit_its_own_schema_stops():
