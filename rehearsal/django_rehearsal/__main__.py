@@ -24,6 +24,7 @@ from . import entry
 try:
     from . import (
         catalog,
+        contents,
         exercise,
         failures,
         health,
@@ -102,6 +103,7 @@ def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
             "catalog": catalog.read(connection),
             "ailments": [asdict(one) for one in health.examine(connection)],
             "invalid_indexes": relations.invalid_indexes(connection),
+            "unseen": contents.unseen(connection),
         }
     )
     return 0

@@ -6,6 +6,8 @@ whether two schemas work alike. What belongs to an extension is the extension's.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -122,3 +124,32 @@ def read(connection: BaseDatabaseWrapper) -> Catalog:
         cursor.execute(_OBJECTS)
         rows = cursor.fetchall()
     return {f"{kind} {name}": definition for kind, name, definition in sorted(rows)}
+
+
+# What goes with a column, a table or a function that it needs, by a CASCADE and sometimes without.
+_DEPENDENTS = ("view", "materialized view", "trigger", "policy", "constraint")
+_FOREIGN_KEY = re.compile(r"FOREIGN KEY \((?P<columns>.+?)\) REFERENCES ")
+
+
+def unnamed(before: Catalog, after: Catalog, statements: Iterable[str]) -> list[str]:
+    """Return the views, triggers, policies and foreign keys that are gone though none of the statements names them.
+
+    Not those that went with their own table or column.
+    """
+    said = "\n".join(statements)
+    found = []
+    for key in sorted(before.keys() - after.keys()):
+        kind = next((kind for kind in _DEPENDENTS if key.startswith(f"{kind} ")), "")
+        if not kind:
+            continue
+        place, _, own = key.removeprefix(f"{kind} ").rpartition(".")
+        if kind == "constraint":
+            refers = _FOREIGN_KEY.match(before[key])
+            needs = refers["columns"].split(", ") if refers else [""]
+            there = refers and all(f"column {place}.{one}" in after for one in needs)
+        else:
+            there = kind.endswith("view") or f"table {place}" in after
+        name = re.escape(own.strip('"'))
+        if there and not re.search(rf"(?<!\w){name}(?!\w)", said):
+            found.append(key)
+    return found

@@ -3,19 +3,26 @@
 A column's figure is the sum of its values' hashes, so neither the rows' order nor where they lie matters.
 Values are hashed as text, numbers without idle zeros, whatever they are sorted by: another type for the same values
 leaves the figure as it was. An empty text counts as no value, as NULL does. What the database derives is left out.
+A table with partitions holds what these hold. Rows that row security hides are read too, where its owner asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-# Tables with rows of their own, those of extensions and of other roles left out: name, columns, how each is read as
-# a text, and whether a value of it may be an empty one.
+from .relations import secured, unsecured
+
+# Tables, those of extensions and of other roles left out: name, the tables that are read with its rows, columns, how each
+# is read as a text, and whether a value of it may be an empty one.
 _TABLES = """
-SELECT c.oid::regclass::text, array_agg(quote_ident(a.attname)::text ORDER BY a.attname),
+SELECT c.oid::regclass::text,
+       ARRAY(SELECT h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = c.oid ORDER BY h.inhseqno),
+       array_agg(quote_ident(a.attname)::text ORDER BY a.attname),
        array_agg(CASE a.atttypid WHEN 'numeric'::regtype THEN format('trim_scale(%I)::text', a.attname)
                  ELSE format('%I::text', a.attname) END ORDER BY a.attname),
        array_agg(t.typcategory = 'S' ORDER BY a.attname),
@@ -23,7 +30,7 @@ SELECT c.oid::regclass::text, array_agg(quote_ident(a.attname)::text ORDER BY a.
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
      JOIN pg_type t ON t.oid = a.atttypid
-WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                   AND d.objid = c.oid AND d.deptype = 'e')
@@ -48,10 +55,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table holds."""
+    """What a table holds itself, and the tables that are read with its rows.
+
+    `visible` is the number of rows that this role's own queries find in it, where row security has a say in that.
+    """
 
     rows: int
     columns: dict[str, Column]
+    parents: tuple[str, ...] = ()
+    visible: int | None = None
+
+    @property
+    def hidden(self) -> int:
+        """Return how many rows row security keeps from this role's own queries."""
+        return 0 if self.visible is None else self.rows - self.visible
 
 
 Contents = dict[str, Table]
@@ -59,16 +76,19 @@ Contents = dict[str, Table]
 _Columns = dict[str, tuple[str, str]]
 
 
-def _tables(connection: BaseDatabaseWrapper) -> dict[str, _Columns]:
-    """Return the columns of each table."""
+def _tables(connection: BaseDatabaseWrapper) -> dict[str, tuple[tuple[str, ...], _Columns]]:
+    """Return of each table those that are read with its rows, and its columns."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
         return {
-            table: {
-                column: (_figures(column, text, may_be_empty), type_)
-                for column, text, may_be_empty, type_ in zip(*told, strict=True)
-            }
-            for table, *told in cursor.fetchall()
+            table: (
+                tuple(parents),
+                {
+                    column: (_figures(column, text, may_be_empty), type_)
+                    for column, text, may_be_empty, type_ in zip(*told, strict=True)
+                },
+            )
+            for table, parents, *told in cursor.fetchall()
             if table != _RECORD
         }
 
@@ -84,10 +104,32 @@ def _figures(column: str, text: str, may_be_empty: bool) -> str:
 
 
 def read(connection: BaseDatabaseWrapper, only: Iterable[str] | None = None) -> Contents:
-    """Return what all tables hold, or those named `only` that exist."""
-    known = _tables(connection)
+    """Return what all tables hold, or those named `only` that exist; not those that hide rows and are another role's."""
+    known, hiding = _tables(connection), secured(connection)
     chosen = known if only is None else {table: known[table] for table in only if table in known}
-    return {table: _read(connection, table, columns) for table, columns in chosen.items()}
+    found = {}
+    for table, (parents, columns) in chosen.items():
+        if hiding.get(table, True):
+            with unsecured(connection, table) if table in hiding else nullcontext():
+                held = _read(connection, table, columns)
+            visible = _visible(connection, table) if table in hiding else None
+            found[table] = replace(held, parents=parents, visible=visible)
+    return found
+
+
+def unseen(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the tables whose rows are hidden from this role, and which `read` therefore leaves out."""
+    return sorted(table for table, liftable in secured(connection).items() if not liftable)
+
+
+def _visible(connection: BaseDatabaseWrapper, table: str) -> int:
+    """Return how many rows this role's queries find; none where they fail, for want of a setting."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {table}")
+            return cursor.fetchone()[0]
+    except Error:
+        return 0
 
 
 def _read(connection: BaseDatabaseWrapper, table: str, columns: _Columns) -> Table:
@@ -104,11 +146,41 @@ def _read(connection: BaseDatabaseWrapper, table: str, columns: _Columns) -> Tab
     return Table(rows, found)
 
 
+def whole(held: Contents) -> Contents:
+    """Return what tables hold with the rows that are read with theirs, as those of partitions are."""
+    members = _members(held)
+    return {name: _with(table, members.get(name, set()), held) for name, table in held.items()}
+
+
+def _members(held: Contents) -> dict[str, set[str]]:
+    """Return the tables whose rows are read with those of another, by that one's name."""
+    found: dict[str, set[str]] = {}
+    for name in held:
+        above = [name]
+        for one in above:
+            above += [parent for parent in held[one].parents if parent in held]
+        for one in above[1:]:
+            found.setdefault(one, set()).add(name)
+    return found
+
+
+def _with(table: Table, members: set[str], held: Contents) -> Table:
+    """Return a table with the rows of its members."""
+    rows, columns = table.rows, dict(table.columns)
+    for member in (held[one] for one in members):
+        rows += member.rows
+        for name in columns.keys() & member.columns.keys():
+            one, other = columns[name], member.columns[name]
+            total = str(int(one.hash) + int(other.hash))
+            columns[name] = Column(one.filled + other.filled, total, one.type)
+    return replace(table, rows=rows, columns=columns)
+
+
 @dataclass(frozen=True)
 class Change:
     """A difference between what a table or a column held before and after.
 
-    `kind` is `rows` (some were deleted), `emptied` (fewer values in a column), `gone` (a column with values is no longer
+    `kind` is `rows` (some were deleted), `left` (some are no longer in it, with a partition), `hidden` (row security keeps more of them from the application), `emptied` (fewer values in a column), `gone` (a column with values is no longer
     there), `table` (one with rows is not), `filled` (where there was none is now a value, the same for all), `changed`
     (other values, none missing) or `converted` (other values in a column of another type). `count` is the number of rows
     or values; of changed and converted ones that of the column's values.
@@ -128,14 +200,25 @@ def compare(
     whole under another name was renamed and is no change.
     """
     found: list[Change] = []
-    arrived = {table: after[table] for table in after.keys() - before.keys()}
-    for table, old in sorted(before.items()):
-        new = after.get(table) or _renamed(old, arrived)
+    old_whole, new_whole = whole(before), whole(after)
+    old_members, new_members = _members(before), _members(after)
+    arrived = {table: new_whole[table] for table in after.keys() - before.keys()}
+    for table, old in sorted(old_whole.items()):
+        new = new_whole.get(table) or _renamed(old, arrived)
         if new is None:
             if old.rows:
                 found.append(Change("table", table, old.rows))
-        else:
-            found += _columns(table, old, new, (deleted or {}).get(table, 0))
+            continue
+        # What happened to the rows of its partitions is told of these, as long as they are the same ones.
+        members, others = old_members.get(table), new_members.get(table)
+        if not members or members != others:
+            told = _columns(table, old, new, (deleted or {}).get(table, 0))
+            left = [replace(one, kind="left") for one in told if one.kind == "rows"]
+            found += (
+                told if members == others else [one for one in told if one.kind != "rows"] + left
+            )
+        if (hidden := new.hidden - old.hidden) > 0:
+            found.append(Change("hidden", table, hidden))
     return found
 
 

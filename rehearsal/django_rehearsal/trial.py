@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -26,8 +26,17 @@ SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, pg_database_
 _WRITTEN = """
 SELECT relid::regclass::text FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
 """
-# What goes with a column or a table that it reads, without being named.
-_OTHERS = ("view ", "materialized view ")
+# What Django calls when all migrations are applied, whether there were any or not.
+AFTERWARDS = "post_migrate"
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What there was before a migration; and the tables, by their names before and after, that it touched."""
+
+    schema: catalog.Catalog
+    held: contents.Contents
+    touched: set[str]
 
 
 class Stopped(Exception):
@@ -49,13 +58,17 @@ class Trial:
         self._interrupted = interrupted
         self._outside = Outside(connection.settings_dict["HOST"])
         self._schema = catalog.read(connection)
+        self._relations = relations.read(connection)
         self._held = contents.read(connection)
         self._ailing = self._ailments()
+        self._invalid = set(relations.invalid_indexes(connection))
+        self._ended = time.monotonic()
 
     def run(self) -> catalog.Catalog:
         """Rehearse, and return the schema at the end; raises Stopped at the first migration that fails."""
         executor.migrate(self._step)
-        return catalog.read(self._connection)
+        self._afterwards()
+        return self._schema
 
     def _step(
         self,
@@ -74,7 +87,6 @@ class Trial:
             migration, self._connection, interrupted=found["migration"] == self._interrupted
         )
         before = relations.read(self._connection)
-        invalid = relations.invalid_indexes(self._connection)
         try:
             state = self._measured(migration, apply, found, before)
         except Exception as error:
@@ -86,17 +98,35 @@ class Trial:
         # What it has set in its session (where names are looked for, in which time zone) is not the next one's.
         relations.flush(self._connection)
         self._connection.close()
-        self._compare(migration, take_back, found, before)
-        ailing = self._ailments()
-        found["ailments"] = [
-            asdict(one) for place, one in ailing.items() if place not in self._ailing
-        ]
-        self._ailing = ailing
-        found["invalid_indexes"] = sorted(
-            set(relations.invalid_indexes(self._connection)).difference(invalid)
-        )
+        before = self._compare(found)
+        found["reversal"] = self._reversal(migration, take_back, before, found["seconds"])
+        self._finish(found)
         self._tell(found)
+        self._ended = time.monotonic()
         return state
+
+    def _afterwards(self) -> None:
+        """Tell what was done once all migrations were applied, if that is anything that a verdict is about."""
+        found: dict = {
+            "migration": AFTERWARDS,
+            "atomic": True,
+            "operations": [],
+            "runs_code": True,
+            "resumable": True,
+            "leftovers": [],
+            "seconds": round(time.monotonic() - self._ended, 3),
+            "statements": [],
+            "longest_statement": 0.0,
+            "locks": [],
+            "reversal": {"class": "untried", "why": "it is no migration"},
+        }
+        relations.flush(self._connection)
+        self._connection.close()
+        found["mails"], found["calls"] = self._outside.taken()
+        self._compare(found)
+        self._finish(found)
+        if any(found[name] for name in ("changes", "dropped", "ailments", "mails", "calls")):
+            self._tell(found)
 
     def _measured(
         self,
@@ -136,7 +166,7 @@ class Trial:
 
     def _ailments(self) -> dict[tuple[str, str], health.Ailment]:
         """Return what is wrong with the database now, by what and where."""
-        return {(one.kind, one.where): one for one in health.examine(self._connection)}
+        return {(one.kind, one.where): one for one in health.examine(self._connection, copy=True)}
 
     def _gauges(self) -> tuple[int, int]:
         """Return the position of the log and the size of the database, in bytes."""
@@ -144,19 +174,12 @@ class Trial:
             cursor.execute(_GAUGES)
             return cursor.fetchone()
 
-    def _compare(
-        self,
-        migration: Migration,
-        take_back: Callable[[], ProjectState],
-        found: dict,
-        before: dict[int, relations.Relation],
-    ) -> None:
-        """Note what became of the tables, and what taking the migration back would do."""
-        after = relations.read(self._connection)
+    def _compare(self, found: dict) -> _Before:
+        """Note what became of the tables since this was last called; return what there was then."""
+        before, after = self._relations, relations.read(self._connection)
         touched = relations.differing(before, after)
         schema = catalog.read(self._connection)
-        held = {table: self._held[table] for table in touched if table in self._held}
-        now = contents.read(self._connection, touched)
+        held, now = self._held, self._held_now(touched)
         found["rewritten"] = [
             {"table": after[oid].name, "bytes": after[oid].size}
             for oid in before.keys() & after.keys()
@@ -170,26 +193,48 @@ class Trial:
                 "written": after[oid].touched - before[oid].touched,
             }
             for oid in before.keys() & after.keys()
-            if before[oid].name in held and after[oid].name in now
+            if {before[oid].name, after[oid].name} & touched
+            and before[oid].name in held
+            and after[oid].name in now
         ]
         deleted = {
             before[oid].name: after[oid].deleted - before[oid].deleted
             for oid in before.keys() & after.keys()
         }
-        found["changes"] = [asdict(change) for change in contents.compare(held, now, deleted)]
-        found["dropped"] = sorted(
-            key for key in self._schema.keys() - schema.keys() if key.startswith(_OTHERS)
-        )
-        found["reversal"] = self._reversal(migration, take_back, held)
-        self._schema = schema
-        self._held = {
-            table: figures for table, figures in self._held.items() if table not in touched
-        } | now
+        changes = contents.compare(held, now, deleted)
+        found["changes"] = [asdict(change) for change in changes]
+        said = [one["sql"] for one in found["statements"]]
+        found["dropped"] = catalog.unnamed(self._schema, schema, said)
+        was = _Before(self._schema, self._held, touched)
+        self._schema, self._relations, self._held = schema, after, now
+        return was
+
+    def _held_now(self, touched: Iterable[str]) -> contents.Contents:
+        """Return what all tables hold, of which only those touched are read."""
+        rest = {table: one for table, one in self._held.items() if table not in touched}
+        return rest | contents.read(self._connection, touched)
+
+    def _finish(self, found: dict) -> None:
+        """Note what is wrong with the database now and was not before."""
+        ailing = self._ailments()
+        found["ailments"] = [
+            asdict(one) for place, one in ailing.items() if place not in self._ailing
+        ]
+        invalid = set(relations.invalid_indexes(self._connection))
+        found["invalid_indexes"] = sorted(invalid - self._invalid)
+        self._ailing, self._invalid = ailing, invalid
 
     def _reversal(
-        self, migration: Migration, take_back: Callable[[], ProjectState], held: contents.Contents
+        self,
+        migration: Migration,
+        take_back: Callable[[], ProjectState],
+        before: _Before,
+        seconds: float,
     ) -> dict:
-        """Return what taking a migration back would do: found out by doing it, which is then undone."""
+        """Return what taking a migration back would do: found out by doing it, which is then undone.
+
+        `before` is what there was before it, `seconds` how long it took itself.
+        """
         fixed = [one.describe() for one in executor.steps_of(migration) if not one.reversible]
         if fixed:
             return {"class": "irreversible", "why": "; ".join(fixed)}
@@ -199,12 +244,14 @@ class Trial:
         connection = self._connection
         try:
             with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL statement_timeout = '{30 + 5 * seconds:.0f}s'")
                 take_back()
                 with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL statement_timeout = 0; SET CONSTRAINTS ALL IMMEDIATE")
                     cursor.execute(_WRITTEN)
-                    written = {table for (table,) in cursor.fetchall()} & self._held.keys()
-                expected = {table: self._held[table] for table in written} | held
-                changes = contents.compare(expected, contents.read(connection, expected))
+                    written = {table for (table,) in cursor.fetchall()}
+                changes = contents.compare(before.held, self._held_now(written | before.touched))
                 schema = catalog.read(connection)
                 transaction.set_rollback(True)
         except Exception as error:  # noqa: BLE001 - a project's reverse may raise anything, and that is the answer
@@ -214,8 +261,8 @@ class Trial:
             self._outside.taken()
         other = sorted(
             key
-            for key in schema.keys() | self._schema.keys()
-            if schema.get(key) != self._schema.get(key)
+            for key in schema.keys() | before.schema.keys()
+            if schema.get(key) != before.schema.get(key)
         )
         lossy = [
             f"{change.where}: {change.kind} {change.count}"

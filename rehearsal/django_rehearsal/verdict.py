@@ -247,10 +247,9 @@ def _lost(one: dict) -> Iterator[Finding]:
         meant = meant or (kind == "converted" and back)
         if not meant:
             yield _finding("data-loss", name, describe_change(change), _override(name, "data-loss"))
-    if not one["runs_code"]:
-        for key in one["dropped"]:
-            text = f"the {key} goes with what it reads, and no migration names it"
-            yield _finding("data-loss", name, text, _override(name, "data-loss"))
+    for key in one["dropped"]:
+        text = f"the {key} goes with what it needs, and no statement names it"
+        yield _finding("data-loss", name, text, _override(name, "data-loss"))
     if one["reversal"]["class"] in ("irreversible", "failed"):
         yield _finding(
             "irreversible",
@@ -284,6 +283,8 @@ def describe_change(change: dict) -> str:
     where, count = change["where"], change["count"]
     return {
         "rows": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} deleted",
+        "left": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} no longer in it",
+        "hidden": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} hidden from the application",
         "gone": f"{where} goes, with {counted(count, 'value')} in it",
         "table": f"{where} goes, with {counted(count, 'row')} in it",
         "emptied": f"{counted(count, 'value')} of {where} {'becomes' if count == 1 else 'become'} empty",

@@ -441,6 +441,228 @@ def test_a_view_that_goes_with_a_column_is_told(shop):
     assert only(shop)["dropped"] == ["view report"]
 
 
+VIEW = "CREATE VIEW report AS SELECT note FROM shop_item"
+TRIGGER = (
+    "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+    "CREATE TRIGGER touched BEFORE UPDATE ON shop_item FOR EACH ROW EXECUTE FUNCTION touch()"
+)
+CASCADES = {
+    "a view with its column": (
+        f"UPDATE shop_item SET note = NULL; {VIEW}",
+        "ALTER TABLE shop_item DROP COLUMN note CASCADE",
+        ["view report"],
+    ),
+    "a view that is named": (
+        f"UPDATE shop_item SET note = NULL; {VIEW}",
+        "DROP VIEW report; ALTER TABLE shop_item DROP COLUMN note CASCADE",
+        [],
+    ),
+    "a view that is made again": (
+        VIEW,
+        f"ALTER TABLE shop_item ALTER price TYPE int; DROP VIEW report CASCADE; {VIEW}",
+        [],
+    ),
+    "a trigger with its function": (
+        TRIGGER,
+        "DROP FUNCTION touch() CASCADE",
+        ["trigger shop_item.touched"],
+    ),
+    "a foreign key with what it refers to": (
+        "SELECT 1",
+        "ALTER TABLE shop_kind DROP CONSTRAINT shop_kind_pkey CASCADE",
+        ["constraint shop_item."],
+    ),
+    "a foreign key with its own column": (
+        "UPDATE shop_item SET kind_id = NULL",
+        "ALTER TABLE shop_item DROP COLUMN kind_id",
+        [],
+    ),
+    "a table with all that is its own": (
+        f"{TRIGGER}; TRUNCATE shop_item",
+        "DROP TABLE shop_item",
+        [],
+    ),
+    "another name for the table": (TRIGGER, "ALTER TABLE shop_item RENAME TO shop_thing", []),
+}
+
+
+@pytest.mark.parametrize("case", CASCADES)
+def test_what_goes_by_a_cascade_is_told_if_no_statement_names_it(shop, case):
+    before, sql, gone = CASCADES[case]
+    shop.as_app(before)
+    shop.migration("0002_cascade", f"migrations.RunSQL({sql!r}, '')")
+    told = only(shop)["dropped"]
+    assert len(told) == len(gone) and all(map(str.startswith, told, gone))
+
+
+PARTS = (
+    "CREATE TABLE part (id int, note text) PARTITION BY RANGE (id);"
+    "CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (500);"
+    "CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (500) TO (1001);"
+    "INSERT INTO part SELECT n, 'note ' || n FROM generate_series(1, 1000) n"
+)
+MOVES = {
+    "a partition that leaves": (
+        PARTS,
+        "ALTER TABLE part DETACH PARTITION part_1",
+        ["left part 499"],
+    ),
+    "a partition whose rows go": (
+        PARTS,
+        "TRUNCATE part_1",
+        ["rows part_1 499"],
+    ),
+    "a partition that goes": (PARTS, "DROP TABLE part_1", ["left part 499", "table part_1 499"]),
+    "a partition that comes": (
+        PARTS,
+        "CREATE TABLE part_3 PARTITION OF part FOR VALUES FROM (1001) TO (2000)",
+        [],
+    ),
+    "a table that becomes one of partitions": (
+        "CREATE TABLE part AS SELECT n AS id, 'note ' || n AS note FROM generate_series(1, 1000) n",
+        (
+            "ALTER TABLE part RENAME TO part_0; CREATE TABLE part (id int, note text) PARTITION BY RANGE (id);"
+            "ALTER TABLE part ATTACH PARTITION part_0 FOR VALUES FROM (0) TO (1001)"
+        ),
+        [],
+    ),
+    "a child that leaves its parent": (
+        "CREATE TABLE part (id int); CREATE TABLE part_0 () INHERITS (part); INSERT INTO part_0 VALUES (1)",
+        "ALTER TABLE part_0 NO INHERIT part",
+        ["left part 1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_rows_are_those_that_are_read(shop, case):
+    before, sql, told = MOVES[case]
+    shop.as_app(before)
+    shop.migration("0002_moves", f"migrations.RunSQL({sql!r}, '')")
+    assert changes(only(shop)) == told
+
+
+SECURE = (
+    "ALTER TABLE shop_item ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+    "CREATE POLICY own ON shop_item USING ({})"
+)
+TENANT = "price = current_setting('app.tenant')::int"
+
+
+@pytest.mark.parametrize("policy", ["price < 2", TENANT])
+def test_what_row_security_hides_from_the_owner_is_seen_all_the_same(shop, policy):
+    shop.as_app(SECURE.format(policy))
+    look = shop.look()
+    assert look["ailments"] == [] and look["unseen"] == []
+    shop.migration("0002_drop", "migrations.RemoveField('item', 'note')")
+    found = only(shop)
+    assert changes(found) == ["gone shop_item.note 1000"]
+    assert found["reversal"]["class"] == "lossy"
+
+
+def test_a_sequence_behind_a_column_that_row_security_hides_is_seen_on_the_copy(shop):
+    shop.as_app(SECURE.format(TENANT))
+    sql = "SELECT setval(pg_get_serial_sequence('shop_item', 'id'), 7)"
+    shop.migration("0002_numbers", f"migrations.RunSQL({sql!r}, '')")
+    (ailment,) = only(shop)["ailments"]
+    assert ailment["where"] == "shop_item.id" and "goes up to 1000" in ailment["text"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (SECURE.format("price < 2"), ["hidden shop_item 950"]),
+        (SECURE.format(TENANT), ["hidden shop_item 1000"]),
+        (SECURE.format("true"), []),
+        (SECURE.format(TENANT).replace(", FORCE ROW LEVEL SECURITY", ""), []),
+    ],
+)
+def test_rows_that_a_migration_hides_from_the_application_are_missed(shop, sql, told):
+    shop.migration("0002_secure", f"migrations.RunSQL({sql!r}, '')")
+    assert changes(only(shop)) == told
+
+
+def test_a_table_of_another_role_that_hides_its_rows_is_named(shop):
+    shop.sql(
+        "CREATE TABLE theirs (id serial); INSERT INTO theirs VALUES (DEFAULT); GRANT ALL ON theirs TO app;"
+        "GRANT ALL ON SEQUENCE theirs_id_seq TO app; ALTER TABLE theirs ENABLE ROW LEVEL SECURITY"
+    )
+    shop.migration("0002_size", ADD)
+    assert only(shop)["changes"] == []
+    assert shop.look()["unseen"] == ["theirs"]
+
+
+RECEIVER = """
+from django.apps import AppConfig
+from django.db.models.signals import {signal}
+
+def receive(sender, **_):
+    from django.db import connection
+    with connection.cursor() as cursor:
+        cursor.execute({sql!r})
+
+class Config(AppConfig):
+    name = "shop"
+    def ready(self):
+        {signal}.connect(receive, sender=self)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signal", "told"), [("pre_migrate", "shop.0002_size"), ("post_migrate", "post_migrate")]
+)
+def test_what_a_receiver_does_around_the_migrations_is_told(shop, signal, told):
+    sql = "DELETE FROM shop_item WHERE price = 3"
+    shop.write("shop/apps.py", RECEIVER.format(signal=signal, sql=sql))
+    shop.migration("0002_size", ADD)
+    found, _ = shop.rehearse()
+    assert {one["migration"]: changes(one) for one in found if one["changes"]} == {
+        told: ["rows shop_item 25"]
+    }
+    assert found[-1]["migration"] == told
+
+
+def test_what_harmless_receivers_do_is_no_migration(shop):
+    shop.write(
+        "shop/apps.py",
+        RECEIVER.format(signal="post_migrate", sql="UPDATE shop_kind SET code = code"),
+    )
+    shop.migration("0002_size", ADD)
+    assert [one["migration"] for one in shop.rehearse()[0]] == ["shop.0002_size"]
+
+
+THREAD = """
+import socket, threading, time
+
+def call(port):
+    while True:
+        socket.socket().connect_ex(("127.0.0.2", port))
+        time.sleep(0.01)
+
+{}
+"""
+
+
+def test_only_what_the_migration_calls_counts(shop):
+    background = "threading.Thread(target=call, args=(8126,), daemon=True).start()"
+    shop.write("shop/__init__.py", THREAD.format(background))
+    code = RUN.format(
+        "import threading, socket, time\n"
+        "    own = threading.Thread(target=lambda: socket.socket().connect_ex(('127.0.0.2', 8)))\n"
+        "    own.start(); own.join(); time.sleep(0.1)\n"
+        "    socket.socket().connect_ex(('127.0.0.2', 9))"
+    )
+    shop.migration("0002_calls", FORWARD, code=code)
+    assert only(shop)["calls"] == ["127.0.0.2:8", "127.0.0.1:9"]
+
+
+def test_a_reverse_that_never_ends_is_ended(shop):
+    sql = "SELECT pg_sleep(10000)"
+    shop.migration("0002_sleep", f"migrations.RunSQL('SELECT 1', {sql!r})")
+    found = only(shop)
+    assert found["reversal"]["class"] == "failed" and "timeout" in found["reversal"]["why"]
+
+
 def test_rows_that_come_and_go_in_one_migration_are_no_loss(shop):
     code = RUN.format("Item.objects.filter(pk=Item.objects.create(name='x').pk).delete()")
     shop.migration("0002_passing", FORWARD, code=code)
