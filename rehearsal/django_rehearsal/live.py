@@ -1,11 +1,14 @@
-"""The live database: the same migrations, with little patience for locks and a limit for each statement."""
+"""The live database: the same migrations, with little patience for locks and a limit for each statement.
+
+The server is told these limits, and a second session keeps them where a migration has told it others.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, transaction
@@ -15,6 +18,7 @@ from django.db.migrations import Migration
 from django.db.migrations.state import ProjectState
 
 from . import executor, failures, leftovers
+from .guard import Guard
 from .history import name_of
 from .locks import Sampler
 from .statements import without_comments
@@ -27,7 +31,8 @@ _AGAIN = (failures.LOCK_NOT_AVAILABLE, failures.DEADLOCK)
 _CONCURRENT = re.compile(
     r"\s*(CREATE|DROP|REINDEX|REFRESH|ALTER)\b[^;]*\bCONCURRENTLY\b", re.IGNORECASE
 )
-# One statement that waits for single rows at most, for which nobody queues but who wants the same, or for nothing at all.
+# One statement that waits for single rows at most, for which nobody queues but who wants the same, or for nothing at all;
+# unless it calls a function that does more.
 _HARMLESS = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK)\b[^;]*;?\s*",
     re.IGNORECASE,
@@ -67,6 +72,7 @@ class Live:
         self._interrupted = interrupted
         # How many seconds a lock and a statement may take in the migration that is at work.
         self._lock = self._statement = 0.0
+        self._guard = Guard()
 
     def run(self) -> None:
         """Migrate; raises Busy where somebody else does, and Stopped at the first migration that fails."""
@@ -102,9 +108,12 @@ class Live:
         begun, attempts = time.monotonic(), 0
         while True:
             attempts += 1
-            sampler, began = Sampler(self._connection), time.monotonic()
+            self._guard.begin()
+            sampler, began = Sampler(self._connection, self._guard.look), time.monotonic()
             try:
                 with sampler:
+                    if sampler.problem:
+                        raise Error(f"it could not be watched: {sampler.problem}")
                     # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
                     self._allow(0.0, self._limits.patience)
                     dropped = leftovers.clear(
@@ -119,11 +128,11 @@ class Live:
                 break
             except Exception as error:
                 late = time.monotonic() - begun + self._pause(attempts) > self._limits.patience
-                if late or not migration.atomic or failures.sqlstate(error) not in _AGAIN:
+                if late or not migration.atomic or not self._may_pass(error):
                     self._tell(
                         {
                             "failed": name,
-                            "why": failures.words(error),
+                            "why": self._guard.ended or failures.words(error),
                             "culprits": failures.culprits(error, self._connection),
                             "attempts": attempts,
                             "blockers": sampler.blockers,
@@ -147,7 +156,13 @@ class Live:
     def _allow(self, lock: float, statement: float) -> None:
         """Let a lock and a statement take so many seconds from now on; 0 is for ever."""
         self._lock, self._statement = lock, statement
+        # What is built concurrently, for which there is no limit here, keeps nobody waiting.
+        self._guard.behind, self._guard.statement = self._limits.lock if lock else 0.0, statement
         self._limit(self._connection)
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Return whether another attempt may succeed: the lock was not to be had at this moment."""
+        return self._guard.gave_way or failures.sqlstate(error) in _AGAIN
 
     def _pause(self, attempts: int) -> float:
         """Return how many seconds others have the table to themselves before the next attempt."""
@@ -157,6 +172,7 @@ class Live:
     def _lock_for(self, seconds: float) -> Iterator[None]:
         """Let a lock take so long for a while."""
         self._set_lock(self._connection, seconds)
+        self._guard.behind = self._limits.lock if seconds else 0.0
         try:
             yield
         except DatabaseError:
@@ -166,6 +182,8 @@ class Live:
                 with suppress(Error):
                     self._set_lock(self._connection, self._lock)
             raise
+        finally:
+            self._guard.behind = self._limits.lock
         self._set_lock(self._connection, self._lock)
 
     @contextmanager
@@ -176,20 +194,20 @@ class Live:
             execute: Callable, sql: object, params: object, many: bool, context: dict
         ) -> object:
             text = without_comments(str(sql))
-            if _HARMLESS.fullmatch(text):
-                return execute(sql, params, many, context)
             lock = 0.0 if _CONCURRENT.match(text) else self._limits.lock
+            harmless = _HARMLESS.fullmatch(text)
             attempts, deadline = 0, time.monotonic() + self._limits.patience
             while True:
                 attempts += 1
                 try:
-                    with self._lock_for(lock):
+                    with nullcontext() if harmless else self._lock_for(lock):
                         return execute(sql, params, many, context)
                 except DatabaseError as error:
                     late = time.monotonic() + self._pause(attempts) > deadline
                     inside = self._connection.in_atomic_block
-                    if late or inside or failures.sqlstate(error) not in _AGAIN:
+                    if late or inside or not self._may_pass(error):
                         raise
+                self._guard.begin()
                 time.sleep(self._pause(attempts))
 
         with self._connection.execute_wrapper(attempt):

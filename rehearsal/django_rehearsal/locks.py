@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 INTERVAL = 0.05  # seconds between two looks
 
@@ -47,12 +49,18 @@ class Sampler:
     """Looks every 50 ms at what a server process holds, and at whom it waits for; use it with `with`.
 
     A lock that comes and goes between two looks is not seen, so `seconds` is true to a twentieth. Of one that was held
-    several times, it is the longest.
+    several times, it is the longest. At each look `also` is called with a cursor of its session and the process looked at.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        also: Callable[[CursorWrapper, int], None] = lambda *_: None,
+    ) -> None:
         connection.ensure_connection()
         self._connection = connection
+        self._also = also
+        self._begins = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._held: dict[tuple[int, str], Held] = {}
@@ -64,6 +72,7 @@ class Sampler:
     def __enter__(self) -> Self:
         self._begun = time.monotonic()
         self._thread.start()
+        self._begins.wait()
         return self
 
     def __exit__(
@@ -105,10 +114,13 @@ class Sampler:
                     cursor.execute(_BLOCKERS, [pid])
                     for blocker in cursor.fetchall():
                         self._blocked_by(*blocker)
+                    self._also(cursor, pid)
+                    self._begins.set()
                     self._over.wait(INTERVAL)
         except Error as error:
             self.problem = " ".join(str(error).split())
         finally:
+            self._begins.set()
             connection.close()
 
     def _see(self, rows: list[tuple[int, str]]) -> None:

@@ -199,6 +199,69 @@ def test_what_a_statement_begins_with_makes_nobody_wait(shop, first):
     assert process.returncode == 0
 
 
+ALTERING = "CREATE FUNCTION altering() RETURNS void LANGUAGE sql AS 'ALTER TABLE shop_item ADD COLUMN extra int'"
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET lock_timeout = 0; SET statement_timeout = 0; ALTER TABLE shop_item ADD COLUMN extra int",
+        "SELECT altering()",
+    ],
+)
+def test_a_migration_lifts_no_limit_for_those_who_wait_behind_it(shop, sql, atomic):
+    shop.as_app(ALTERING)
+    shop.migration("0002_limits", f"migrations.RunSQL({sql!r}, '')", atomic=atomic)
+    idle = shop.idle("SELECT count(*) FROM shop_item", 6)
+    with begin(shop, lock=0.3, patience=20) as process:
+        while process.poll() is None:
+            shop.sql("SET lock_timeout = '1.5s'; SELECT count(*) FROM shop_item")
+        told = [json.loads(line) for line in process.stdout]
+    idle.wait()
+    assert process.returncode == 0 and told[-1]["applied"] == "shop.0002_limits"
+
+
+def test_who_keeps_others_waiting_for_good_is_told_so(shop):
+    sql = "SET lock_timeout = 0; ALTER TABLE shop_item ADD COLUMN extra int"
+    shop.migration("0002_limits", f"migrations.RunSQL({sql!r}, '')")
+    idle = shop.idle("SELECT count(*) FROM shop_item", 30)
+    try:
+        with begin(shop, lock=0.3, patience=3) as process:
+            while process.poll() is None:
+                shop.sql("SET lock_timeout = '1.5s'; SELECT count(*) FROM shop_item")
+            *_, last = [json.loads(line) for line in process.stdout]
+        assert process.returncode == 1 and last["attempts"] > 1
+        assert "behind it for a lock" in last["why"]
+        assert "idle in transaction" in last["blockers"][0]
+    finally:
+        idle.kill()
+        shop.server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
+        )
+    assert shop.look()["pending"] == ["shop.0002_limits"]
+
+
+LASTING = {
+    "a statement": ("sql", "SET statement_timeout = 0; SELECT pg_sleep(60)", "longer than 1 s"),
+    "a pause": (
+        "code",
+        "time.sleep(4); apps.get_model('shop', 'Item').objects.count()",
+        "did nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LASTING)
+def test_a_migration_lifts_no_limit_for_itself(shop, case):
+    kind, text, why = LASTING[case]
+    code = f"import time\n\ndef forward(apps, editor):\n    editor.execute('LOCK shop_item')\n    {text}\n"
+    operation = f"RunSQL({text!r}, '')" if kind == "sql" else "RunPython(forward)"
+    shop.migration("0002_long", f"migrations.{operation}", code=code * (kind == "code"))
+    told = apply(shop, statements={"shop.0002_long": 1}, code=1)
+    assert why in told[-1]["why"]
+
+
 def test_why_sql_with_a_transaction_of_its_own_fails_is_told(shop):
     sql = "BEGIN; ALTER TABLE shop_item ADD COLUMN name int; COMMIT"
     shop.migration("0002_own", f"migrations.RunSQL({sql!r}, '')", atomic=False)
