@@ -10,6 +10,7 @@ from server import PASSWORD
 
 # Where the package django_rehearsal is.
 PACKAGE = Path(__file__).resolve().parent.parent / "rehearsal"
+ANSWERS = "django_rehearsal answers:"
 
 SETTINGS = """
 import os, pathlib
@@ -107,7 +108,7 @@ class Project:
         """Return what the look at the migrations printed, which must be one line."""
         process = self.run("migration_state.py", *arguments)
         assert process.returncode == 0, process.stderr
-        assert process.stdout.count("\n") == 1
+        assert process.stdout.strip().count("\n") == 0
         return json.loads(process.stdout)
 
     def manage(self, *arguments):
@@ -127,8 +128,8 @@ class Project:
         return [json.loads(line) for line in out.splitlines()]
 
     def asking(self, operation, *arguments):
-        """Begin one operation of django_rehearsal and return its process."""
-        return subprocess.Popen(
+        """Begin one operation of django_rehearsal and return its process, which has nothing but answers to say now."""
+        process = subprocess.Popen(
             [self.python, "-m", "django_rehearsal", operation, *arguments],
             cwd=self.path,
             env=self.with_package(),
@@ -137,3 +138,6 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
         )
+        while process.stdout.readline() not in ("", f"{ANSWERS}\n"):
+            pass
+        return process

@@ -407,16 +407,22 @@ def test_what_the_project_prints_itself_does_not_spoil_the_last_line(project):
     loud = """
 class Loud(models.TextField):
     def deconstruct(self):
-        print("hello from deconstruct")
+        print("hello from deconstruct", end="")
         return super().deconstruct()
 """
     changed = models(text="Loud(default='')").replace("class Item", f"{loud}\nclass Item")
     project.write("shop/models.py", changed)
     assert project.state()["missing"] == ["shop"]
-    project.write("shop/models.py", "print('hello from models')\n" + models())
-    process = project.run("migration_state.py", "--make")
-    assert process.returncode == 0
-    assert json.loads(process.stdout.splitlines()[-1])["refused"] == ""
+    parting = "import atexit; atexit.register(print, 'level logger message timestamp')"
+    project.write("shop/models.py", f"print('hello from models', end='')\n{parting}\n{models()}")
+    for program, begins in (
+        ("migration_state.py", '{"problems": '),
+        ("schema_fit.py", '{"unfit": '),
+    ):
+        process = project.run(program)
+        assert process.returncode == 0
+        (line,) = [one for one in process.stdout.splitlines() if one.startswith(begins)]
+        assert json.loads(line)
 
 
 def test_the_deployment_checks_complaints_are_listed_if_they_are_asked_for(project):
@@ -733,7 +739,7 @@ def test_a_project_is_entered_as_its_manage_py_does(winding, way):
         ["hidden/migrations/0001_initial.py"],
     )
     fit = winding.run("schema_fit.py")
-    assert "the table hidden_thing is gone" in json.loads(fit.stdout.splitlines()[-1]), fit.stderr
+    assert "the table hidden_thing is gone" in json.loads(fit.stdout)["unfit"], fit.stderr
     assert winding.ask("look")[0]["pending"] == ["hidden.0001_initial", "shop.0001_initial"]
 
 

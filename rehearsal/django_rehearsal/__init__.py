@@ -4,3 +4,6 @@ Runs in the project's own environment (its Python, its directory) against Postgr
 its INSTALLED_APPS: `python -m django_rehearsal OPERATION`. The modules `drift`, `policy` and `verdict` need
 neither Django nor a database.
 """
+
+# The line after which the standard output has nothing but answers; before it, whatever an installation prints by itself.
+ANSWERS = "django_rehearsal answers:"

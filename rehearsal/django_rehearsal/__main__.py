@@ -1,6 +1,6 @@
 """The command line: `python -m django_rehearsal OPERATION`, in the project's directory with its environment.
 
-Every answer is a line of JSON on the standard output. The exit status is 0, 1 where a migration failed (which was
+Every answer is a line of JSON on the standard output, after the line `ANSWERS`. The exit status is 0, 1 where a migration failed (which was
 told), 2 where the project or its database can't be examined (said on the standard error), or 75 where somebody
 else migrates the database.
 """
@@ -27,6 +27,7 @@ try:
         contents,
         exercise,
         failures,
+        fit,
         health,
         history,
         live,
@@ -104,6 +105,8 @@ def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
             "ailments": [asdict(one) for one in health.examine(connection)],
             "invalid_indexes": relations.invalid_indexes(connection),
             "unseen": contents.unseen(connection),
+            "unfit": fit.reasons(connection),
+            "tables": fit.tables(connection),
         }
     )
     return 0

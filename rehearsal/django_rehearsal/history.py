@@ -25,7 +25,8 @@ from django.db.migrations.loader import MigrationLoader
 class History:
     """Migrations by name ("app.0001_initial"), each list in the order of application.
 
-    `ghosts` are recorded in the database and in no file; `strangers` are applications that have records and
+    `ghosts` are recorded in the database and in no file; `lost` maps a squashed migration, of those that it replaces
+    some are applied and some not, to the latter that have no file: nothing brings them in. `strangers` are applications that have records and
     are not installed. `conflicts` has the last migrations of each application that has several. `problem`
     says why the files could not be read or ordered; then only `recorded` is filled. `files` has the SHA-256
     of each recorded migration's file.
@@ -34,6 +35,7 @@ class History:
     recorded: list[str] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     ghosts: list[str] = field(default_factory=list)
+    lost: dict[str, list[str]] = field(default_factory=dict)
     strangers: list[str] = field(default_factory=list)
     conflicts: dict[str, list[str]] = field(default_factory=dict)
     problem: str = ""
@@ -64,6 +66,7 @@ def read(connection: BaseDatabaseWrapper) -> History:
         found.problem = " ".join(str(error).split())
         return found
     found.ghosts, found.strangers = _without_files(loader)
+    found.lost = _lost(loader)
     found.conflicts = {
         app: sorted(name_of((app, name)) for name in names)
         for app, names in sorted(loader.detect_conflicts().items())
@@ -89,6 +92,18 @@ def _without_files(loader: MigrationLoader) -> tuple[list[str], list[str]]:
     installed = {config.label for config in apps.get_app_configs()}
     ghosts = [name_of(key) for key in missing if key[0] in installed]
     return ghosts, sorted({app for app, _ in missing if app not in installed})
+
+
+def _lost(loader: MigrationLoader) -> dict[str, list[str]]:
+    """Return the migrations that nothing applies any more, by the squashed one that is to replace them."""
+    applied, found = loader.applied_migrations or {}, {}
+    for key, one in sorted(loader.disk_migrations.items()):
+        # Django leaves it out of what is to be applied as soon as a part of it is.
+        if key not in applied and any(replaced in applied for replaced in one.replaces):
+            known = applied.keys() | loader.disk_migrations.keys()
+            if lost := [name_of(replaced) for replaced in one.replaces if replaced not in known]:
+                found[name_of(key)] = lost
+    return found
 
 
 def _fingerprint(migration: Migration) -> str:

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from . import entry
+from . import ANSWERS, entry
 
 
 def answers() -> TextIO:
@@ -19,6 +19,7 @@ def answers() -> TextIO:
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout.flush()
     os.dup2(2, 1)
+    channel.write(f"{ANSWERS}\n")
     return channel
 
 

@@ -77,7 +77,7 @@ class Finding:
 
 def judge(facts: Facts, policy: Policy) -> list[Finding]:
     """Return all that was found, in the order of the migrations, what is about none of them first."""
-    found = [*_history(facts), *_health(facts)]
+    found = [*_history(facts), *_health(facts), *_unseen(facts)]
     drift = list(_drift(facts, policy))
     found += [*drift, *_edited(facts, known=bool(drift))]
     found += [*_unexercised(facts)]
@@ -141,6 +141,14 @@ def _history(facts: Facts) -> Iterator[Finding]:
             f"{app} has several last migrations: {', '.join(names)}",
             "Merge them in development (makemigrations --merge) and commit the file.",
         )
+    for squashed, names in look["lost"].items():
+        yield _finding(
+            "history",
+            "",
+            f"{squashed} replaces {', '.join(names)}, never applied to this database and in no file any more: what they do "
+            "would be missing for good",
+            "Bring these files back and deploy; remove them in a later release.",
+        )
     for name in look["ghosts"]:
         app, _, own = name.partition(".")
         yield _finding(
@@ -164,6 +172,17 @@ def _health(facts: Facts) -> Iterator[Finding]:
             "",
             f"the index {name} is a concurrent build that was never finished; it slows writes and serves no query",
             f"REINDEX INDEX CONCURRENTLY {name}; or DROP INDEX CONCURRENTLY {name};",
+        )
+
+
+def _unseen(facts: Facts) -> Iterator[Finding]:
+    """Yield what the role that migrates is not let see."""
+    if hidden := facts.look["unseen"]:
+        yield _finding(
+            "untried",
+            "",
+            f"row security hides rows of {', '.join(hidden)} from the role that migrates; what becomes of these is not seen",
+            "Let that role own the table, or give it BYPASSRLS.",
         )
 
 
@@ -193,8 +212,12 @@ def surprises(facts: Facts) -> list[Difference]:
     if facts.expected is None:
         return []
     cleared = {f"index {name}" for name in _cleared(facts)}
-    found = differences(facts.expected, facts.look["catalog"])
-    return [one for one in found if one.object not in cleared]
+    own = {f"table {name}" for name in facts.look["tables"]}
+    return [
+        replace(one, foreign=False) if one.object in own else one
+        for one in differences(facts.expected, facts.look["catalog"])
+        if one.object not in cleared
+    ]
 
 
 def _cleared(facts: Facts) -> set[str]:
@@ -443,7 +466,8 @@ def _old_release(migration: str, before: dict, after: dict) -> Iterator[Finding]
 
 
 def _new_release(facts: Facts) -> Iterator[Finding]:
-    """Yield what the new release can't do with its own schema."""
+    """Yield what the new release can't do with its own schema, tried after its migrations, or else looked at."""
+    told = [] if facts.look["pending"] else list(facts.look["unfit"])
     models = facts.new["models"].items() if facts.new else ()
     before = facts.baseline["models"] if facts.baseline else {}
     unusable = [
@@ -455,11 +479,12 @@ def _new_release(facts: Facts) -> Iterator[Finding]:
         # What a made-up row could not do before either says nothing.
         if why.startswith(_UNFIT) and not before.get(model, {}).get(action)
     ]
-    if unusable:
+    told += [one for one in _unusable(unusable) if one not in told]
+    if told:
         yield _finding(
             "new-release",
             "",
-            f"the release itself can't work with the schema: {'; '.join(_unusable(unusable))}",
+            f"the release itself can't work with the schema: {'; '.join(told)}",
             "Bring models and migrations together: a column that the models no longer have must be able to be null, or have "
             "a default in the database.",
         )

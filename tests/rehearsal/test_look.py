@@ -2,6 +2,7 @@
 
 import subprocess
 
+import pytest
 from project import PACKAGE
 
 ADDED = "migrations.AddField('item', 'size', models.IntegerField(null=True))"
@@ -42,6 +43,48 @@ def test_a_squashed_migration_makes_no_ghosts_of_those_it_replaces(shop):
     shop.remove("0002_size")
     found = shop.look()
     assert found["ghosts"] == found["pending"] == []
+
+
+def test_a_replaced_migration_that_nothing_applies_any_more_is_lost(shop):
+    shop.migration("0002_size", ADDED)
+    shop.manage("migrate", "--verbosity=0")
+    shop.migration("0003_more", ADDED.replace("size", "more"))
+    shop.manage("squashmigrations", "--no-input", "--verbosity=0", "shop", "0003")
+    assert shop.look()["lost"] == {}
+    for name in ("0001_initial", "0002_size", "0003_more"):
+        shop.remove(name)
+    found = shop.look()
+    assert found["pending"] == found["ghosts"] == [] and found["problem"] == ""
+    assert found["lost"] == {"shop.0001_squashed_0003_more": ["shop.0003_more"]}
+    shop.models(("price = models", "more = models.IntegerField(null=True)\n    price = models"))
+    assert shop.look()["unfit"] == ["the column shop_item.more is gone"]
+
+
+@pytest.mark.parametrize("name", ['shop"."thing', '"shop"."thing"'])
+def test_a_table_whose_name_has_a_schema_in_it_is_found(shop, name):
+    model = f"""
+class Thing(models.Model):
+    size = models.IntegerField(default=0)
+    class Meta:
+        db_table = {name!r}
+"""
+    shop.write("shop/models.py", (shop.path / "shop/models.py").read_text() + model)
+    assert shop.look()["unfit"] == ["the table shop.thing is gone"]
+    shop.as_app("CREATE SCHEMA shop; CREATE TABLE shop.thing (id bigserial PRIMARY KEY, size int)")
+    found = shop.look()
+    assert found["unfit"] == [] and "shop.thing" in found["tables"]
+    shop.as_app("ALTER TABLE shop.thing ADD more int NOT NULL")
+    (why,) = shop.look()["unfit"]
+    assert why.startswith("the column shop.thing.more must be given a value")
+
+
+def test_what_an_installation_prints_by_itself_is_no_answer(shop):
+    loud = """print('{"pending": []}'); import atexit; atexit.register(print, '{"pending": [1]}')"""
+    shop.write("sitecustomize.py", loud)
+    shop.env["PYTHONPATH"] = str(shop.path)
+    assert shop.look()["pending"] == []
+    shop.migration("0002_size", ADDED)
+    assert shop.look()["pending"] == ["shop.0002_size"]
 
 
 def test_an_application_that_is_not_installed_is_a_stranger(shop):

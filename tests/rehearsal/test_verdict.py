@@ -13,6 +13,10 @@ LOOK = {
     "recorded": ["shop.0001_initial"],
     "pending": ["shop.0002_x"],
     "ghosts": [],
+    "lost": {},
+    "unseen": [],
+    "unfit": [],
+    "tables": ["shop_item"],
     "strangers": [],
     "conflicts": {},
     "problem": "",
@@ -107,7 +111,27 @@ STOPPING = {
         },
         "data-loss",
     ),
-    "a view that goes with a column": ({"dropped": ["view report"]}, "data-loss"),
+    "a view that goes with a column": (
+        {"dropped": ["view report"], "runs_code": True},
+        "data-loss",
+    ),
+    "rows that row security hides": (
+        {"changes": [{"kind": "hidden", "where": "a", "count": 3}], "runs_code": True},
+        "data-loss",
+    ),
+    "a partition that leaves": (
+        {"changes": [{"kind": "left", "where": "a", "count": 3}], "runs_code": True},
+        "data-loss",
+    ),
+    "a model's table that no recorded migration makes": ({"expected": {}}, "drift"),
+    "a replaced migration that nothing applies": (
+        {"look": {"lost": {"shop.0001_squashed": ["shop.0005_x"]}}},
+        "history",
+    ),
+    "a release that lacks a column": (
+        {"look": {"pending": [], "unfit": ["the column shop_item.size is gone"]}},
+        "new-release",
+    ),
     "a sequence left behind": (
         {"ailments": [{"kind": "sequence", "where": "x", "text": "y", "repair": "z"}]},
         "sequence",
@@ -135,13 +159,13 @@ def test_it_stops(case):
     [
         {"locks": [LOCK | {"bytes": 1000}]},
         {"changes": [{"kind": "converted", "where": "a.b", "count": 3}]},
-        {"dropped": ["view report"], "runs_code": True},
         {"locks": [LOCK | {"seconds": 0.9}]},
         {"locks": [LOCK | {"blocks": ""}]},
         {"changes": [{"kind": "changed", "where": "a.b", "count": 3}], "runs_code": True},
         {"reversal": {"class": "lossy", "why": "x"}},
         {"free": 2000},
-        {"expected": {}},
+        {"expected": {}, "look": {"tables": []}},
+        {"look": {"unfit": ["the column shop_item.size is gone"]}},
     ],
 )
 def test_it_goes(change):

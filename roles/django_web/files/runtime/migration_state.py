@@ -49,6 +49,8 @@ from django.utils import timezone
 from django_rehearsal.entry import HERE, enter, own_apps
 from project_error import words
 
+# How our own lines begin, whatever else the project prints.
+DESCRIBED = '{"described": '
 # The project's manage.py may change it.
 ENVIRONMENT = dict(os.environ)
 # Operations that take nothing from any row. What is not listed is a person's decision.
@@ -375,7 +377,8 @@ def unstable():
         if load.returncode:
             words = load.stderr.strip().splitlines() or ["it says nothing"]
             return [f"the project could be loaded once, and not again: {words[-1]}"]
-        if found := list(differences(here, json.loads(load.stdout.splitlines()[-1]))):
+        (line,) = [line for line in load.stdout.splitlines() if line.startswith(DESCRIBED)]
+        if found := list(differences(here, json.loads(line)["described"])):
             return found
     return []
 
@@ -556,7 +559,7 @@ def main():
     try:
         enter()
         if asked.describe:
-            print(json.dumps(described()))
+            print("\n" + json.dumps({"described": described()}))
             return
         connections[DEFAULT_DB_ALIAS].ensure_connection()
         problems = deployment_problems() if asked.deploy else []
@@ -566,7 +569,8 @@ def main():
         sys.exit(f"migration_state.py: {' '.join(str(error).split())}")
     except Exception as error:  # noqa: BLE001 - the project's code may raise anything
         sys.exit(f"migration_state.py: {words(error)}")
-    print(json.dumps(state | served))
+    # On a line of its own, whatever the project has printed.
+    print("\n" + json.dumps(state | served))
 
 
 if __name__ == "__main__":

@@ -121,8 +121,11 @@ def keep_up(processes: list[Process]) -> None:
     run("docker", "update", *words, doing="Letting the engine keep the release up")
 
 
-def ask(process: Process, *command: str) -> list[str]:
-    """Return the list that a program in a container prints as JSON; raises Failure."""
+def ask(process: Process, name: str, *command: str) -> list[str]:
+    """Return the list that a program in a container says under a name, as a line of JSON; raises Failure."""
     told = run("docker", "exec", process.container, *command, doing=f"Asking {process.container}")
-    # A project may print while it is loaded.
-    return json.loads(told.splitlines()[-1])
+    # A project may print as well, before that and after it.
+    lines = [line for line in told.splitlines() if line.startswith(f'{{"{name}": ')]
+    if not lines:
+        raise Failure(f"{process.container} was asked for {name} and did not say it: {told[-500:]}")
+    return json.loads(lines[-1])[name]

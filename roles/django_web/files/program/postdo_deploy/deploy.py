@@ -204,7 +204,7 @@ def _others(environment: Environment, release: Release) -> list[Process]:
 
 def _require_fit(release: Release) -> None:
     """Raise Failure where the database's schema has moved on so far that an older release can't serve."""
-    reasons = containers.ask(release.web, "python", "/opt/postdo/schema_fit.py")
+    reasons = containers.ask(release.web, "unfit", "python", "/opt/postdo/schema_fit.py")
     if reasons:
         listed = "\n".join(f"  {reason}" for reason in reasons)
         raise Failure(

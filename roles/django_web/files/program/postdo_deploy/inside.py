@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
+from django_rehearsal import ANSWERS
 from postdo_host import Failure, attempt, inspect, last_words, run
 
 from .environment import Environment
@@ -144,7 +145,7 @@ class Inside:
 
     def __enter__(self) -> Self:
         # Whatever the project prints comes this way, and nobody reads it meanwhile.
-        self._answered = False
+        self._begun = self._answered = False
         self._said = tempfile.TemporaryFile("w+", errors="replace")
         self._process = subprocess.Popen(
             ["docker", "start", "--attach", "--interactive", self.container],
@@ -179,6 +180,9 @@ class Inside:
     def answer(self) -> dict | None:
         """Return its next answer; None once it has ended."""
         line = self._process.stdout.readline()
+        while line and not self._begun:
+            self._begun = line == f"{ANSWERS}\n"
+            line = self._process.stdout.readline()
         self._answered = self._answered or bool(line)
         return json.loads(line) if line else None
 

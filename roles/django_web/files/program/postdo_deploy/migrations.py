@@ -31,7 +31,7 @@ def migrate(
     journal = Journal(environment)
     with account.step("look"):
         seen = look(environment, release)
-    settled = journal.left(seen) and not seen["ghosts"]
+    settled = journal.left(seen) and not any(seen[name] for name in ("ghosts", "lost", "unfit"))
     # One that serves or has served may find the schema ahead of it: whether it can live with that is asked of it.
     known = bool(release.served) or (before is not None and before.name == release.name)
     if (settled or known or _is_empty(seen)) and not seen["pending"] and not unordered(seen):
