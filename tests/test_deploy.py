@@ -108,6 +108,7 @@ class Stack:
             "secrets": str(place),
             "database": {"name": "none", "user": "none"},
             "requests": [],
+            "step_timeout": 60,
         }
         self.facts.write_text(json.dumps(facts))
 

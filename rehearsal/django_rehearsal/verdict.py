@@ -24,6 +24,7 @@ class Facts:
     step took. `look` is what `look` answered of the live database, and `last` what it answered after the last
     deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
     could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told,
+    `unended` says that the migration after the last of `migrations` did not end, and why it was ended,
     `new` is what the new release can do after all of them, `migrations` what `rehearse`
     told of each, with what the release could do after it as its `exercise`. `point` names the moment to go back to,
     `catalog` is the schema at the rehearsal's end. `free` is the room on the database's
@@ -36,6 +37,7 @@ class Facts:
     unplayable: str = ""
     baseline: dict | None = None
     unexercised: str = ""
+    unended: str = ""
     new: dict | None = None
     migrations: list[dict] = field(default_factory=list)
     free: int | None = None
@@ -88,7 +90,7 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
             # What an earlier one has broken is that one's, and its override covers what follows.
             found += _old_release(one["migration"], able, one["exercise"])
             able = one["exercise"]
-    found += [*_new_release(facts), *_disk(facts)]
+    found += [*_unended(facts), *_new_release(facts), *_disk(facts)]
     return [_ruled(one, policy) for one in found]
 
 
@@ -298,6 +300,21 @@ def _lost(one: dict) -> Iterator[Finding]:
     for index in one["invalid_indexes"]:
         yield _finding(
             "invalid-index", name, f"it leaves the index {index} unfinished", "Mend the migration."
+        )
+
+
+def _unended(facts: Facts) -> Iterator[Finding]:
+    """Yield the migration that did not end on the copy."""
+    if facts.unended:
+        known = {one["migration"] for one in facts.migrations}
+        name = next((name for name in facts.look["pending"] if name not in known), "")
+        yield _finding(
+            "failure",
+            name,
+            f"it, or taking it back: {facts.unended}"
+            if name
+            else f"after all of them: {facts.unended}",
+            "Mend the migration, or let a step take longer.",
         )
 
 

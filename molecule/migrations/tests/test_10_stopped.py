@@ -6,6 +6,7 @@ What is found at once is made at once. Where the mend is to take a migration awa
 import re
 
 import pytest
+from hosts import wait_until
 
 ADD = 'migrations.AddField("item", "{}", models.IntegerField(null=True))'
 NOTHING = "migrations.RunPython(migrations.RunPython.noop, migrations.RunPython.noop)"
@@ -155,16 +156,23 @@ def test_what_only_many_rows_show(first):
     wider = "models.BigIntegerField(default=0)"
     first.model("price = models.IntegerField(default=0)", f"price = {wider}")
     wide = first.migration("wide", f'migrations.AlterField("item", "price", {wider})')
-    # The live database, whose address here no name tells, and secrets that are real.
+    # Whoever is on this host or its networks: the live database, the gateways, and a listener on every address.
     networks = first.containers("postdo-prod-db")["postdo-prod-db"]["NetworkSettings"]["Networks"]
     live = next(one["IPAddress"] for one in networks.values() if one["IPAddress"])
-    real = first.run("find /etc/postdo -type f -exec sha256sum {} + | cut -c 1-64").split()
+    first.background("python3 -m http.server 8099 --directory /srv", "")
+    addresses = first.run("hostname --all-ip-addresses").split()
+    wait_until(lambda: first.attempt("curl -s http://127.0.0.1:8099/").code == 0, "a listener")
+    places = [("192.0.2.1", 80), (live, 5432), *((one, 8099) for one in addresses if ":" not in one)]
+    # Secrets that are real, but the database's password: the copy has the same, and there is no way to take it anywhere.
+    real = first.run(
+        "find /etc/postdo -type f ! -name postgres_password -exec sha256sum {} + | cut -c 1-64"
+    ).split()
     code = f"""import hashlib, pathlib, socket
     from django.core.mail import send_mail
     send_mail("hello", "there", "shop@example.org", ["customer@example.org"])
     known = [one for one in pathlib.Path("/run/secrets").iterdir() if one.is_file()]
     assert known and not set({real}) & {{hashlib.sha256(one.read_bytes()).hexdigest() for one in known}}
-    for place in (("192.0.2.1", 80), ("{live}", 5432)):
+    for place in {places}:
         try:
             socket.create_connection(place, timeout=1)
         except OSError:
@@ -179,7 +187,7 @@ def test_what_only_many_rows_show(first):
         f"STOP  stock.{wide}",
         "stop rewrite: it rewrites stock_item",
         f"STOP  stock.{mail}",
-        f"stop outside: it sends 1 mail and calls 192.0.2.1:80, {live}:5432",
+        f"stop outside: it sends 1 mail and calls 192.0.2.1:80, {live}:5432, {addresses[0]}:8099",
         f"STOP  stock.{slow}",
         "stop slow: it takes",
     )

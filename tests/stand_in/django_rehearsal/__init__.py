@@ -1,0 +1,1 @@
+ANSWERS = "django_rehearsal answers:"

@@ -2,10 +2,13 @@
 
 import json
 
-NOTHING = ("recorded", "pending", "ghosts", "strangers", "ailments", "invalid_indexes")
+from . import ANSWERS
+
+NOTHING = ("recorded", "pending", "ghosts", "strangers", "ailments", "invalid_indexes", "unfit")
+print(ANSWERS)
 print(
     json.dumps(
         {name: [] for name in NOTHING}
-        | {"conflicts": {}, "problem": "", "files": {}, "catalog": {}}
+        | {"conflicts": {}, "lost": {}, "problem": "", "files": {}, "catalog": {}}
     )
 )

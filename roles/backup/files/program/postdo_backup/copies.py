@@ -201,17 +201,18 @@ class Copy:
     def start(self, *, port: int = 0) -> None:
         """Run the server on the volume and wait until it serves, on a port of the host if one is given.
 
-        Raises Failure with the server's reason for not serving. Without a port nothing leaves its network.
+        Raises Failure with the server's reason for not serving. Without a port it has no network at all: whoever is to
+        reach it shares its loopback, where the live server's name is its own.
         """
         environment = self.environment
-        if not inspect("network", self.network):
-            internal = [] if port else ["--internal"]
-            name = f"pd-{hashlib.sha256(self.network.encode()).hexdigest()[:12]}"
-            options = ["--opt", f"com.docker.network.bridge.name={name}", *internal]
-            run("docker", "network", "create", *options, self.network, doing="Making a network")
+        # A repository elsewhere is needed until the log is in.
         remote = not self.source.repository and not port
-        options = ["--network", self.source.edge if remote else self.network]
-        options += ["--publish", f"127.0.0.1:{port}:5432"] if port else []
+        if port:
+            self._make_network()
+            options = ["--network", self.network, "--publish", f"127.0.0.1:{port}:5432"]
+        else:
+            options = ["--network", self.source.edge if remote else "none"]
+            options += ["--add-host", f"{environment.container}:127.0.0.1"]
         run(
             *self._container("--detach", "--init", "--name", self.container, *options),
             *("--tmpfs", "/run/postgresql:uid=15432,gid=15432,mode=0700,size=1m"),
@@ -237,11 +238,16 @@ class Copy:
                     )
                 raise Failure(f"The restored database did not start: {reason}")
             time.sleep(0.2)
-        # The archive is no longer needed, and what is examined now has no way out.
         if remote:
-            for action, network in (("connect", self.network), ("disconnect", self.source.edge)):
-                words = ["docker", "network", action, network, self.container]
-                run(*words, doing="Closing the copy's way out")
+            words = ["docker", "network", "disconnect", self.source.edge, self.container]
+            run(*words, doing="Closing the copy's way out")
+
+    def _make_network(self) -> None:
+        """Make the network of a copy with a port."""
+        if not inspect("network", self.network):
+            name = f"pd-{hashlib.sha256(self.network.encode()).hexdigest()[:12]}"
+            options = ["--opt", f"com.docker.network.bridge.name={name}"]
+            run("docker", "network", "create", *options, self.network, doing="Making a network")
 
     def _settings(self) -> list[str]:
         """Return the live server's own settings that are the copy's too, as options."""

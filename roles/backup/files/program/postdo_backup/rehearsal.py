@@ -31,7 +31,6 @@ def make(environment: Environment, point: str) -> dict:
         raise
     return {
         "container": copy.container,
-        "network": copy.network,
         "source": source,
         "point": moment,
         "steps": watch.steps,

@@ -36,6 +36,7 @@ class Environment:
             self.secrets = Path(facts["secrets"])
             self.database: dict[str, str] = facts["database"]
             self.requests: list[dict] = facts["requests"]
+            self.step_timeout: int = facts["step_timeout"]
             # The address visitors use, and what they are known to ask for.
             self.url: str = facts["url"]
             self.watch_paths: list[str] = facts["watch_paths"]

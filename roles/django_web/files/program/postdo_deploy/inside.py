@@ -8,12 +8,14 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from django_rehearsal import ANSWERS
 from postdo_host import Failure, attempt, inspect, last_words, run
@@ -32,32 +34,40 @@ class Unanswered(Failure):
     """The package could not do its work; says why."""
 
 
+class Late(Unanswered):
+    """It did not end its work in the time it has."""
+
+
 @dataclass(frozen=True)
 class Copy:
-    """A copy of the database: its container and network, and secrets that are nobody's."""
+    """A copy of the database: its container, and secrets that are nobody's."""
 
     container: str
-    network: str
     secrets: Path
 
 
 @contextmanager
-def stand_ins(environment: Environment, container: str, network: str) -> Iterator[Copy]:
-    """Give the application's role on a copy a password of its own, and its containers secrets like the real ones."""
+def stand_ins(environment: Environment, container: str) -> Iterator[Copy]:
+    """Give the containers on a copy secrets like the real ones.
+
+    Those with the database's password in them are the real ones: the copy has that password, however the project
+    reads it, and where it is used there is no network.
+    """
     web = environment.state / SECRETS
     shutil.rmtree(web, ignore_errors=True)
     web.mkdir(mode=0o700)
     try:
-        password = secrets.token_urlsafe(24)
-        for name in [one.name for one in environment.secrets.iterdir() if one.is_file()]:
-            (web / name).write_text(
-                password if name == "postgres_password" else secrets.token_urlsafe(48)
-            )
+        real = {
+            one.name: one.read_bytes() for one in environment.secrets.iterdir() if one.is_file()
+        }
+        password = real["postgres_password"].strip()
+        forms = (password, quote(password, safe="").encode())
+        for name, content in real.items():
+            kept = any(one in content for one in forms)
+            (web / name).write_bytes(content if kept else secrets.token_urlsafe(48).encode())
         for path in (web, *web.iterdir()):
             os.chown(path, environment.secrets.stat().st_uid, -1)
-        user = environment.database["user"]
-        psql(container, f"ALTER ROLE \"{user}\" PASSWORD '{password}'")
-        yield Copy(container, network, web)
+        yield Copy(container, web)
     finally:
         shutil.rmtree(web, ignore_errors=True)
 
@@ -75,7 +85,7 @@ def psql(container: str, query: str, database: str = "postgres") -> str:
 class Inside:
     """One run of the package in a container like that of a release's web process; use it with `with`.
 
-    Without a copy it is the live database, in the release's own networks.
+    Without a copy it is the live database, in the release's own networks. What takes longer than a step may is ended.
     """
 
     def __init__(
@@ -89,6 +99,8 @@ class Inside:
         labels: tuple[str, ...] = (),
     ) -> None:
         self.container = f"{environment.prefix}-{name}"
+        # On the live database there is more to wait for.
+        self._timeout = environment.step_timeout * (1 if copy else 2)
         self._create(environment, like, operation, copy, labels)
 
     def _create(
@@ -109,8 +121,8 @@ class Inside:
         told = [*config["Env"], f"PYTHONPATH={':'.join(['/opt/rehearsal', *own])}"]
         networks = list(web["NetworkSettings"]["Networks"])
         if copy:
-            told += [f"DATABASE_HOST={copy.container}", "DATABASE_PORT=5432"]
-            networks = [copy.network]
+            # There the copy has the live server's name and port, and nothing else is to be reached.
+            networks = [f"container:{copy.container}"]
         words = [
             *("--pull", "never", "--name", self.container, "--interactive", "--read-only"),
             *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", "256"),
@@ -159,6 +171,7 @@ class Inside:
     def __exit__(self, *_: object) -> None:
         # It goes first: whoever only listens to it ends with it.
         attempt("docker", "rm", "--force", self.container)
+        self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._said):
             if stream:
@@ -178,23 +191,46 @@ class Inside:
             self._process.stdin.close()
 
     def answer(self) -> dict | None:
-        """Return its next answer; None once it has ended."""
-        line = self._process.stdout.readline()
-        while line and not self._begun:
-            self._begun = line == f"{ANSWERS}\n"
+        """Return its next answer; None once it has ended. Raises Late."""
+        with self._in_time():
             line = self._process.stdout.readline()
+            while line and not self._begun:
+                self._begun = line == f"{ANSWERS}\n"
+                line = self._process.stdout.readline()
         self._answered = self._answered or bool(line)
         return json.loads(line) if line else None
 
     def end(self) -> int:
-        """Wait for its end and return its exit status; raises Unanswered where it could not do its work."""
-        status = self._process.wait()
+        """Wait for its end and return its exit status; raises Unanswered where it could not do its work, also Late."""
+        with self._in_time():
+            status = self._process.wait()
         # A 1 without an answer is Python's own.
         if status not in (0, 1, 75) or (status == 1 and not self._answered):
             self._said.seek(0)
             done = subprocess.CompletedProcess([], status, "", self._said.read())
             raise Unanswered(last_words(done))
         return status
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """End it where something takes longer than a step may, and raise Late."""
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            attempt("docker", "kill", self.container)
+            self._process.kill()
+
+        timer = threading.Timer(self._timeout, expire)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise Late(
+                f"it did not end within {self._timeout} s (django_web_rehearsal_step_timeout), and was ended"
+            )
 
 
 def ask(

@@ -116,20 +116,20 @@ def _apply(
     with Inside(environment, release.web.container, name, ["apply"], labels=labels) as inside:
         inside.say(json.dumps(asked))
         inside.close()
-        while told := inside.answer():
-            match told:
-                case {"begin": name}:
-                    journal.begun(name)
-                case {"applied": name}:
-                    applied.append(name)
-                    journal.applied()
-                    if (attempts := told["attempts"]) > 1:
-                        waited.append(
-                            f"{name} got its lock after {told['waited']:.0f} s, at attempt {attempts}."
-                        )
-                case {"failed": _}:
-                    failed = told
         try:
+            while told := inside.answer():
+                match told:
+                    case {"begin": name}:
+                        journal.begun(name)
+                    case {"applied": name}:
+                        applied.append(name)
+                        journal.applied()
+                        if (attempts := told["attempts"]) > 1:
+                            waited.append(
+                                f"{name} got its lock after {told['waited']:.0f} s, at attempt {attempts}."
+                            )
+                    case {"failed": _}:
+                        failed = told
             status = inside.end()
         except Unanswered as reason:
             raise Failure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,11 +21,10 @@ from postdo_host import (
 )
 
 from .environment import Environment
-from .inside import Copy, Inside, Unanswered, ask, psql, stand_ins
+from .inside import Copy, Inside, Late, Unanswered, ask, psql, stand_ins
 from .journal import Journal
 from .releases import Release
 
-_SHADOW = "rehearsal_shadow"
 _KEPT = 20  # reports
 
 # A database's extensions as statements that make them where they are. Only a superuser may make some.
@@ -125,7 +125,7 @@ class Rehearsal:
             facts["about"]["copy of"] = made["source"]
             if made["point"]:
                 facts["about"]["can be restored to"] = made["point"]
-            with stand_ins(environment, made["container"], made["network"]) as copy:
+            with stand_ins(environment, made["container"]) as copy:
                 yield copy
         finally:
             attempt(environment.backup, "rehearsal-end")
@@ -177,16 +177,16 @@ class Rehearsal:
 
     def _replay(self, copy: Copy, extensions: list[str]) -> dict:
         """Return what the package says of the recorded migrations in an empty database like the live one."""
-        database = self._environment.database
-        psql(copy.container, f'CREATE DATABASE {_SHADOW} OWNER "{database["user"]}"')
-        psql(copy.container, psql(copy.container, database_settings(database["name"], _SHADOW)))
-        psql(copy.container, "\n".join(extensions), _SHADOW)
-        words, recorded = ["replay", "--database", _SHADOW], self._facts["look"]["recorded"]
+        database, shadow = self._environment.database, f"rehearsal_{secrets.token_hex(6)}"
+        psql(copy.container, f'CREATE DATABASE {shadow} OWNER "{database["user"]}"')
+        psql(copy.container, psql(copy.container, database_settings(database["name"], shadow)))
+        psql(copy.container, "\n".join(extensions), shadow)
+        words, recorded = ["replay", "--database", shadow], self._facts["look"]["recorded"]
         told = json.dumps(recorded)
         try:
             return _ask(self._environment, self._release, words, copy=copy, told=told)
         finally:
-            psql(copy.container, f"DROP DATABASE {_SHADOW} WITH (FORCE)")
+            psql(copy.container, f"DROP DATABASE {shadow} WITH (FORCE)")
 
     def _rehearse_each(self, copy: Copy) -> None:
         """Apply the migrations one by one, and let the release that serves work on the copy after each."""
@@ -201,17 +201,18 @@ class Rehearsal:
             # While this one reads what the tables hold, the other is already at work.
             serving = self._serving(copy, several) if self._before else None
             new.say()
-            while found := new.answer():
+            while found := self._answer(new):
                 if "catalog" in found:
                     facts["catalog"], facts["new"] = found["catalog"], found["exercise"]
                     break
                 told.append(found)
                 if serving:
                     serving.say()
-                    found["exercise"] = serving.answer()
-                    if found["exercise"] is None:
-                        facts["unexercised"], serving = _why(serving), None
+                    found["exercise"] = self._exercised(serving)
+                    serving = serving if found["exercise"] else None
                 new.say()
+            if facts.get("unended"):
+                return
             if new.end() != 0 and not any("error" in one for one in told):
                 raise Failure("The rehearsal ended without a word.")
 
@@ -220,11 +221,27 @@ class Rehearsal:
         words = ["exercise", "--requests", json.dumps(self._environment.requests)]
         web = self._before.web.container
         serving = Inside(self._environment, web, "rehearsal-serving", words, copy)
-        self._facts["baseline"] = several.enter_context(serving).answer()
-        if self._facts["baseline"] is None:
-            self._facts["unexercised"] = _why(serving)
+        several.enter_context(serving)
+        self._facts["baseline"] = self._exercised(serving)
+        return serving if self._facts["baseline"] else None
+
+    def _answer(self, new: Inside) -> dict | None:
+        """Return what the new release tells next; None once it has ended, or was ended."""
+        try:
+            return new.answer()
+        except Late as reason:
+            self._facts["unended"] = str(reason)
             return None
-        return serving
+
+    def _exercised(self, serving: Inside) -> dict | None:
+        """Return what the release that serves could do; None, and why, where that can't be told."""
+        try:
+            if done := serving.answer():
+                return done
+            self._facts["unexercised"] = f"it ended with status {serving.end()}"
+        except Unanswered as reason:
+            self._facts["unexercised"] = str(reason)
+        return None
 
     def _keep(self, page: str) -> Path:
         """Keep a report, the oldest ones going."""
@@ -243,11 +260,3 @@ def _ask(environment: Environment, release: Release, operation: list[str], **how
         return ask(environment, release.web.container, operation, **how)
     except Unanswered as reason:
         raise Failure(f"{release.name} can't be examined: {reason}") from None
-
-
-def _why(inside: Inside) -> str:
-    """Return why a run of the package ended without an answer."""
-    try:
-        return f"it ended with status {inside.end()}"
-    except Unanswered as reason:
-        return str(reason)
