@@ -69,11 +69,12 @@ def exercise(requests: Iterable[dict]) -> Exercised:
     for model in apps.get_models(include_auto_created=True):
         if not model._meta.swapped and not model._meta.proxy and _is_here(model):
             tried = _model(model)
-            done.models[model._meta.label] = {
+            label = model._meta.label
+            done.models[label] = {
                 action: "" if why.by_rule else str(why) for action, why in tried.items()
             }
-            if refused := {action: str(why) for action, why in tried.items() if why.by_rule}:
-                done.untried[model._meta.label] = refused
+            if refused := {action: str(why) for action, why in tried.items() if why.untried}:
+                done.untried[label] = refused
     if requests:
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
         # Loaded as a server loads it, with its middleware.
@@ -102,10 +103,10 @@ def _checks() -> str:
 class _Why(str):
     """Why something did not work, beginning with PostgreSQL's code; empty if it did.
 
-    `by_rule` says that a rule refused it which a made-up value may break.
+    `by_rule` says that a rule refused it which a made-up value may break, `untried` that it could be done otherwise.
     """
 
-    by_rule = False
+    by_rule = untried = False
 
 
 def _tried(action: Callable[[], object], *, given: Container[str] | None = None) -> _Why:
@@ -122,7 +123,7 @@ def _tried(action: Callable[[], object], *, given: Container[str] | None = None)
             transaction.set_rollback(True)
     except Exception as error:  # noqa: BLE001 - the project's own code may raise anything, and that is the answer
         why = _Why(f"{failures.sqlstate(error)} {failures.words(error)}".strip())
-        why.by_rule = given is not None and _may_be_broken(error, given)
+        why.by_rule = why.untried = given is not None and _may_be_broken(error, given)
         return why
     return _Why()
 
@@ -161,7 +162,10 @@ def _model(model: type[models.Model]) -> dict[str, _Why]:
         # bare one.
         meant = {"insert": _NO_SUCH_ROW, "bare insert": (_NO_SUCH_ROW, _CHECK)}.get(action)
         if row is not None and meant and why.startswith(meant):
-            why.by_rule = False
+            why.by_rule = why.untried = False
+        if row is None and why.startswith(_NO_SUCH_ROW):
+            # There is no row that it could refer to, so nobody can insert one.
+            why.untried = False
         done[action] = why
     done["update"] = _tried(lambda: _update(model, row, _same(model, row)))
     others = _others(model, row) if row else {}
@@ -270,10 +274,14 @@ def _value(one: models.Field, like: models.Model | None) -> object:
     return getattr(like, one.attname)
 
 
-def _free(one: models.Field) -> list[object]:
-    """Return one that a relation which may refer to each row only once can still refer to, if there is any."""
+def _free(one: models.Field, like: models.Model | None) -> list[object]:
+    """Return a row that a new one can refer to, if there is any, where not all new rows can refer to the same."""
     target = one.target_field
-    taken = _rows(one.model).filter(**{one.attname: models.OuterRef(target.attname)})
+    others = _apart(one) if like is not None else None
+    if others is None:
+        return list(_rows(target.model).values_list(target.attname, flat=True)[:1])
+    same = {other.attname: getattr(like, other.attname) for other in others}
+    taken = _rows(one.model).filter(**same, **{one.attname: models.OuterRef(target.attname)})
     left = _rows(target.model).filter(~models.Exists(taken))
     return list(left.values_list(target.attname, flat=True)[:1])
 
@@ -288,7 +296,7 @@ def _bare(one: models.Field, like: models.Model | None) -> object:
         return getattr(like, one.attname)
     if one.choices and not _is_unique(one):
         return one.flatchoices[0][0]
-    if one.is_relation and like is not None and (free := _free(one)):
+    if one.is_relation and (free := _free(one, like)):
         return free[0]
     target = one
     while target.is_relation:
@@ -311,12 +319,26 @@ def _widest(one: models.Field, like: models.Model | None) -> object:
 
 
 def _is_unique(one: models.Field) -> bool:
-    """Return whether a field's value may occur once only, alone or with others."""
+    """Return whether a row that is like another must have another value in this field."""
+    return _apart(one) is not None
+
+
+def _apart(one: models.Field) -> list[models.Field] | None:
+    """Return the fields with which this one's value may occur once only, where it is the one to be another; else None.
+
+    Of several that are unique together, that is the first which refers to nothing, for it can have any value.
+    """
+    if one.unique:
+        return []
     options = one.model._meta
-    together = [set(names) for names in options.unique_together]
-    together += [set(rule.fields) for rule in options.constraints if hasattr(rule, "fields")]
-    together.append({part.name for part in getattr(options, "pk_fields", ())})
-    return one.unique or any(one.name in names for names in together)
+    together = [tuple(names) for names in options.unique_together]
+    together += [tuple(rule.fields) for rule in options.constraints if hasattr(rule, "fields")]
+    together.append(tuple(part.name for part in getattr(options, "pk_fields", ())))
+    for group in [[options.get_field(name) for name in names] for names in together]:
+        plain = [field for field in group if not field.is_relation] or group
+        if one in plain[:1]:
+            return [field for field in group if field != one]
+    return None
 
 
 def _made_up(one: models.Field) -> object:

@@ -315,6 +315,22 @@ def test_a_row_of_a_relation_to_each_only_once_refers_to_one_that_is_free(shop, 
     assert found["untried"] == {} and found["models"]["shop.Item"]["insert"] == ""
 
 
+def test_what_is_unique_together_is_tried_with_another_value_for_one_of_them(shop, serving):
+    serving.env["TEST_APPS"] = "shop django.contrib.contenttypes django.contrib.auth"
+    serving.manage("migrate", "--verbosity=0")
+    found = exercise(serving)
+    # Nobody is in a group, and there is none; permissions there are.
+    assert found["untried"] == {}
+    assert found["models"]["auth.Permission"]["insert"] == ""
+    shop.as_app(
+        "INSERT INTO auth_group (name) VALUES ('g');"
+        "INSERT INTO auth_group_permissions (group_id, permission_id) SELECT id, 1 FROM auth_group"
+    )
+    found = exercise(serving)
+    assert found["untried"] == {}
+    assert found["models"]["auth.Group_permissions"]["insert"] == ""
+
+
 def test_a_release_that_can_not_reach_the_database_says_so_at_once(serving):
     serving.write("settings.py", f"{SETTINGS}DATABASES['default']['PORT'] = '1'\n")
     with serving.asking("exercise") as process:
