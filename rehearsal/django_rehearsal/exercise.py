@@ -225,7 +225,7 @@ def _others(model: type[models.Model], row: models.Model) -> dict[str, object]:
     """Return other values than a row has, by column, where any will do: a trigger may look only at what changes."""
     found = {}
     for one in _columns(model):
-        if one.primary_key or one.is_relation or one.choices or _is_unique(one):
+        if one.primary_key or one.is_relation or one.choices or _apart(one, row) is not None:
             continue
         now, value = getattr(row, one.attname), _made_up(one)
         if isinstance(now, bool):
@@ -269,34 +269,34 @@ def _is_kept(model: type[models.Model], columns: list[str], condition: str) -> _
 
 def _value(one: models.Field, like: models.Model | None) -> object:
     """Return a value for a new row's column: that of a row which is there, if there can be two of it."""
-    if like is None or _is_unique(one):
+    if like is None or _apart(one, like) is not None:
         return _bare(one, like)
     return getattr(like, one.attname)
 
 
-def _free(one: models.Field, like: models.Model | None) -> list[object]:
-    """Return a row that a new one can refer to, if there is any, where not all new rows can refer to the same."""
+def _free(one: models.Field, like: models.Model | None, others: list[models.Field]) -> list[object]:
+    """Return a row to refer to, if there is any, that with the others' values of a row is not referred to yet."""
     target = one.target_field
-    others = _apart(one) if like is not None else None
-    if others is None:
-        return list(_rows(target.model).values_list(target.attname, flat=True)[:1])
-    same = {other.attname: getattr(like, other.attname) for other in others}
-    taken = _rows(one.model).filter(**same, **{one.attname: models.OuterRef(target.attname)})
-    left = _rows(target.model).filter(~models.Exists(taken))
-    return list(left.values_list(target.attname, flat=True)[:1])
+    rows = _rows(target.model)
+    if like is not None:
+        same = {other.attname: getattr(like, other.attname) for other in others}
+        taken = _rows(one.model).filter(**same, **{one.attname: models.OuterRef(target.attname)})
+        rows = rows.filter(~models.Exists(taken))
+    return list(rows.values_list(target.attname, flat=True)[:1])
 
 
 def _bare(one: models.Field, like: models.Model | None) -> object:
     """Return the least that a new row's column may have; what must be there and can't be empty is taken from a row."""
-    if one.has_default() and not _is_unique(one):
+    apart = _apart(one, like)
+    if one.has_default() and apart is None:
         return one.get_default()
     if one.null and not one.primary_key:
         return None
-    if like is not None and not _is_unique(one):
+    if like is not None and apart is None:
         return getattr(like, one.attname)
-    if one.choices and not _is_unique(one):
+    if one.choices and apart is None:
         return one.flatchoices[0][0]
-    if one.is_relation and (free := _free(one, like)):
+    if one.is_relation and (free := _free(one, like, apart or [])):
         return free[0]
     target = one
     while target.is_relation:
@@ -318,15 +318,11 @@ def _widest(one: models.Field, like: models.Model | None) -> object:
     return _value(one, like)
 
 
-def _is_unique(one: models.Field) -> bool:
-    """Return whether a row that is like another must have another value in this field."""
-    return _apart(one) is not None
-
-
-def _apart(one: models.Field) -> list[models.Field] | None:
+def _apart(one: models.Field, like: models.Model | None) -> list[models.Field] | None:
     """Return the fields with which this one's value may occur once only, where it is the one to be another; else None.
 
-    Of several that are unique together, that is the first which refers to nothing, for it can have any value.
+    Of several that are unique together, that is the first which refers to nothing, for it can have any value; or one
+    for which there is another row to refer to.
     """
     if one.unique:
         return []
@@ -335,9 +331,13 @@ def _apart(one: models.Field) -> list[models.Field] | None:
     together += [tuple(rule.fields) for rule in options.constraints if hasattr(rule, "fields")]
     together.append(tuple(part.name for part in getattr(options, "pk_fields", ())))
     for group in [[options.get_field(name) for name in names] for names in together]:
-        plain = [field for field in group if not field.is_relation] or group
-        if one in plain[:1]:
-            return [field for field in group if field != one]
+        rest = {field: [other for other in group if other != field] for field in group}
+        able = [field for field in group if not field.is_relation]
+        able = able or [
+            field for field in group if one in group and _free(field, like, rest[field])
+        ]
+        if one in (able or group)[:1]:
+            return rest[one]
     return None
 
 
