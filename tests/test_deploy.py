@@ -5,6 +5,7 @@ Needs Docker and the images of `./run.sh test`.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -97,6 +98,8 @@ class Stack:
         self.releases = place / "releases"
         self.releases.mkdir(parents=True)
         self.image = image
+        # In the place of the package that rehearses.
+        self.package = STAND_IN
         # What the release's own look at the schema finds; the real one has a project and a database.
         self.unfit = place / "unfit.json"
         self.unfit.write_text("[]")
@@ -164,7 +167,7 @@ class Stack:
         start = ["-c", code] if code else ["-m", "postdo_deploy"]
         return subprocess.run(
             [sys.executable, *start, "--environment", str(self.facts), *words],
-            env={**os.environ, "PYTHONPATH": f"{PROGRAM}:{LIBRARY}:{STAND_IN}"},
+            env={**os.environ, "PYTHONPATH": f"{PROGRAM}:{LIBRARY}:{self.package}"},
             capture_output=True,
             text=True,
             check=False,
@@ -440,6 +443,44 @@ def test_an_older_release_that_the_schema_has_left_behind_is_not_deployed_again(
         assert done.returncode == 1
         assert "the table of one is gone" in done.stderr
         stack.stands("two", "one")
+
+
+# What the package does in the place of an answer, and what is said of that.
+WORDLESS = {
+    "it never answers": (
+        "time.sleep(1000)",
+        "did not end within 3 s (django_web_rehearsal_step_timeout)",
+    ),
+    "it never ends": (
+        "print(ANSWERS); print('{}', flush=True); time.sleep(1000)",
+        "did not end within 3 s (django_web_rehearsal_step_timeout)",
+    ),
+    "the project speaks in its place": (
+        """print('{"pending": []}')""",
+        "two can't be examined: django_rehearsal look said nothing",
+    ),
+    "the project ends it": (
+        "print('level logger message'); sys.exit('no licence')",
+        "two can't be examined: no licence",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORDLESS)
+def test_a_look_without_an_answer_ends_in_a_verdict(stack, tmp_path, case):
+    code, said = WORDLESS[case]
+    stack.deploy("one")
+    stack.package = tmp_path
+    package = tmp_path / "django_rehearsal"
+    shutil.copytree(STAND_IN / "django_rehearsal", package)
+    (package / "__main__.py").write_text(f"import sys, time\nfrom . import ANSWERS\n{code}\n")
+    # On the live database a step has twice as long.
+    stack.tell(step_timeout=1.5)
+    stack.make("two")
+    done = stack.call("deploy", "two")
+    assert done.returncode == 1
+    assert said in done.stderr
+    stack.stands("one")
 
 
 def test_what_could_not_be_drained_is_healed_by_the_next_run(stack):

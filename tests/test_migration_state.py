@@ -739,7 +739,7 @@ def test_a_project_is_entered_as_its_manage_py_does(winding, way):
         ["hidden/migrations/0001_initial.py"],
     )
     fit = winding.run("schema_fit.py")
-    assert "the table hidden_thing is gone" in json.loads(fit.stdout)["unfit"], fit.stderr
+    assert "the table hidden_thing is missing" in json.loads(fit.stdout)["unfit"], fit.stderr
     assert winding.ask("look")[0]["pending"] == ["hidden.0001_initial", "shop.0001_initial"]
 
 

@@ -52,10 +52,10 @@ def reasons(connection: BaseDatabaseWrapper) -> list[str]:
     for table, model in sorted(known.items()):
         name, there = table.replace('"', ""), columns.get(table)
         if there is None:
-            found.append(f"the table {name} is gone")
+            found.append(f"the table {name} is missing")
             continue
         needed = {field.column for field in model._meta.local_concrete_fields}
-        found += [f"the column {name}.{one} is gone" for one in sorted(needed - set(there))]
+        found += [f"the column {name}.{one} is missing" for one in sorted(needed - set(there))]
         found += [
             f"the column {name}.{column} must be given a value, and this release gives none"
             for column, must_be_given in sorted(there.items())

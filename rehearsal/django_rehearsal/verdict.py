@@ -80,7 +80,8 @@ class Finding:
 def judge(facts: Facts, policy: Policy) -> list[Finding]:
     """Return all that was found, in the order of the migrations, what is about none of them first."""
     found = [*_history(facts), *_health(facts), *_unseen(facts)]
-    drift = list(_drift(facts, policy))
+    # Of what nothing makes any more, the replay knows nothing either.
+    drift = [] if facts.look["lost"] else list(_drift(facts, policy))
     found += [*drift, *_edited(facts, known=bool(drift))]
     found += [*_unexercised(facts)]
     able = facts.baseline

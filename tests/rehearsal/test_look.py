@@ -57,7 +57,7 @@ def test_a_replaced_migration_that_nothing_applies_any_more_is_lost(shop):
     assert found["pending"] == found["ghosts"] == [] and found["problem"] == ""
     assert found["lost"] == {"shop.0001_squashed_0003_more": ["shop.0003_more"]}
     shop.models(("price = models", "more = models.IntegerField(null=True)\n    price = models"))
-    assert shop.look()["unfit"] == ["the column shop_item.more is gone"]
+    assert shop.look()["unfit"] == ["the column shop_item.more is missing"]
 
 
 @pytest.mark.parametrize("name", ['shop"."thing', '"shop"."thing"'])
@@ -69,7 +69,7 @@ class Thing(models.Model):
         db_table = {name!r}
 """
     shop.write("shop/models.py", (shop.path / "shop/models.py").read_text() + model)
-    assert shop.look()["unfit"] == ["the table shop.thing is gone"]
+    assert shop.look()["unfit"] == ["the table shop.thing is missing"]
     shop.as_app("CREATE SCHEMA shop; CREATE TABLE shop.thing (id bigserial PRIMARY KEY, size int)")
     found = shop.look()
     assert found["unfit"] == [] and "shop.thing" in found["tables"]

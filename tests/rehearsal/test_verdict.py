@@ -129,7 +129,7 @@ STOPPING = {
         "history",
     ),
     "a release that lacks a column": (
-        {"look": {"pending": [], "unfit": ["the column shop_item.size is gone"]}},
+        {"look": {"pending": [], "unfit": ["the column shop_item.size is missing"]}},
         "new-release",
     ),
     "a sequence left behind": (
@@ -165,7 +165,7 @@ def test_it_stops(case):
         {"reversal": {"class": "lossy", "why": "x"}},
         {"free": 2000},
         {"expected": {}, "look": {"tables": []}},
-        {"look": {"unfit": ["the column shop_item.size is gone"]}},
+        {"look": {"unfit": ["the column shop_item.size is missing"]}},
     ],
 )
 def test_it_goes(change):

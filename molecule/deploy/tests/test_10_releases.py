@@ -76,7 +76,7 @@ def test_going_back_is_refused_where_the_schema_has_moved_on(host):
     finally:
         host.sql("ALTER TABLE core_entry RENAME writer TO author")
     assert refused.code != 0
-    assert "the column core_entry.author is gone" in refused.said
+    assert "the column core_entry.author is missing" in refused.said
     assert host.page() == host.release == serving
     assert host.left_over() == []
 

@@ -229,7 +229,7 @@ class Inside:
             timer.cancel()
         if late.is_set():
             raise Late(
-                f"it did not end within {self._timeout} s (django_web_rehearsal_step_timeout), and was ended"
+                f"it did not end within {self._timeout:.0f} s (django_web_rehearsal_step_timeout), and was ended"
             )
 
 
