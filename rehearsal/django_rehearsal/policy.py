@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE = "migrations.toml"
+# What is done once all migrations are applied is told, and allowed, under the name of Django's signal.
+AFTERWARDS = "post_migrate"
 
 # What can be found, and whether it stops the deploy unless the file says otherwise.
 FINDINGS = {

@@ -27,12 +27,12 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
     """Return the page as HTML."""
     engine = Engine(dirs=[str(Path(__file__).parent)])
     engine.template_builtins.append(_FILTERS)
-    pending = facts.look["pending"]
+    names = verdict.told_of(facts)
     spent = sum(one["seconds"] for one in facts.migrations)
     total = spent or 1.0
     begun, migrations = 0.0, []
     rehearsed = {one["migration"]: one for one in facts.migrations}
-    for name in pending:
+    for name in names:
         its = verdict.told_once([one for one in found if one.migration == name])
         one = rehearsed.get(name)
         row = {
@@ -51,7 +51,7 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
         "steps": facts.steps,
         "took": sum(facts.steps.values()),
         "spent": spent,
-        "findings": [one for one in found if one.migration not in pending],
+        "findings": [one for one in found if one.migration not in names],
         "migrations": migrations,
         "stopping": sum(row["stops"] for row in migrations),
         "drift": [

@@ -17,6 +17,7 @@ from . import catalog, contents, executor, failures, health, leftovers, relation
 from .history import name_of
 from .locks import BLOCKS, Held, Sampler
 from .outside import Outside
+from .policy import AFTERWARDS
 from .statements import Statements
 
 _GAUGES = """
@@ -26,8 +27,6 @@ SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, pg_database_
 _WRITTEN = """
 SELECT relid::regclass::text FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
 """
-# What Django calls when all migrations are applied, whether there were any or not.
-AFTERWARDS = "post_migrate"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .drift import Difference, differences
-from .policy import ALWAYS, Policy
+from .policy import AFTERWARDS, ALWAYS, Policy
 
 # No such column, no such table, a value wanting in a column: the code and the schema don't belong together.
 _UNFIT = ("42703", "42P01", "23502")
@@ -101,7 +101,7 @@ def unused(facts: Facts, policy: Policy, found: list[Finding]) -> list[str]:
     happened = {(one.migration, one.kind) for one in found}
     # Where files and record contradict each other, nobody knows what is to come.
     unread = facts.look["problem"] or facts.look["conflicts"]
-    known = {*facts.look["pending"], *facts.look["recorded"]}
+    known = {*facts.look["pending"], *facts.look["recorded"], AFTERWARDS}
     strange = [
         f"migrations.toml allows {override.migration} something, and there is no such migration"
         for override in policy.overrides
@@ -554,19 +554,24 @@ def limits(facts: Facts) -> dict[str, float]:
 
 def describe(facts: Facts, found: list[Finding]) -> list[str]:
     """Return the verdict for a terminal: a line for each migration, and below it what was found."""
-    lines = []
-    for name in ["", *facts.look["pending"]]:
-        its = [
-            one
-            for one in found
-            if (one.migration if one.migration in facts.look["pending"] else "") == name
-        ]
+    lines, names = [], told_of(facts)
+    for name in ["", *names]:
+        its = [one for one in found if (one.migration if one.migration in names else "") == name]
         rehearsed = next((one for one in facts.migrations if one["migration"] == name), None)
         if name:
             word = "STOP" if any(one.stops for one in its) else "go" if rehearsed else "?"
             lines.append(f"{word:<5} {name}{_costs(rehearsed)}")
         lines += [line for one in told_once(its) for line in _lines(one)]
     return lines
+
+
+def told_of(facts: Facts) -> list[str]:
+    """Return what a verdict has a line for: each migration, and what was done afterwards if anything was."""
+    pending = facts.look["pending"]
+    return [
+        *pending,
+        *(one["migration"] for one in facts.migrations if one["migration"] not in pending),
+    ]
 
 
 def brief(found: list[Finding]) -> str:

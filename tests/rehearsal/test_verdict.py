@@ -283,6 +283,21 @@ def test_an_override_of_a_migration_that_is_not_there_is_told():
     ]
 
 
+def test_what_is_done_after_all_migrations_is_allowed_by_the_signals_name():
+    lost = [{"kind": "rows", "where": "shop_item", "count": 3}]
+    known = facts(migration="post_migrate", changes=lost)
+    (found,) = verdict.judge(known, STRICT)
+    assert found.stops and 'migration = "post_migrate"' in found.remedy
+    allowed = Policy(overrides=(Override("post_migrate", ("data-loss",), "they are made anew"),))
+    (found,) = verdict.judge(known, allowed)
+    assert not found.stops
+    assert verdict.unused(known, allowed, [found]) == []
+    known.look = LOOK | {"pending": []}
+    first, second = verdict.describe(known, [found])
+    assert first.startswith("go    post_migrate: 0.20 s") and "they are made anew" in second
+    assert verdict.unused(facts(), allowed, []) == []
+
+
 def test_adopted_drift_passes_as_long_as_it_is_what_was_adopted():
     catalog = LOOK["catalog"] | {
         "index by_hand": "CREATE INDEX by_hand ON shop_item USING btree (id)"
