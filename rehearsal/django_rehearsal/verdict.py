@@ -24,7 +24,7 @@ class Facts:
     step took. `look` is what `look` answered of the live database, and `last` what it answered after the last
     deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
     could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told,
-    `unended` says that the migration after the last of `migrations` did not end, and why it was ended,
+    With `told` nothing is to be migrated, so that all that is found is only told. `unended` says that the migration after the last of `migrations` did not end, and why it was ended,
     `new` is what the new release can do after all of them, `migrations` what `rehearse`
     told of each, with what the release could do after it as its `exercise`. `point` names the moment to go back to,
     `catalog` is the schema at the rehearsal's end. `free` is the room on the database's
@@ -38,6 +38,7 @@ class Facts:
     baseline: dict | None = None
     unexercised: str = ""
     unended: str = ""
+    told: bool = False
     new: dict | None = None
     migrations: list[dict] = field(default_factory=list)
     free: int | None = None
@@ -92,7 +93,8 @@ def judge(facts: Facts, policy: Policy) -> list[Finding]:
             found += _old_release(one["migration"], able, one["exercise"])
             able = one["exercise"]
     found += [*_unended(facts), *_new_release(facts), *_disk(facts)]
-    return [_ruled(one, policy) for one in found]
+    ruled = [_ruled(one, policy) for one in found]
+    return [replace(one, level="warn") for one in ruled] if facts.told else ruled
 
 
 def unused(facts: Facts, policy: Policy, found: list[Finding]) -> list[str]:
@@ -555,6 +557,10 @@ def limits(facts: Facts) -> dict[str, float]:
 def describe(facts: Facts, found: list[Finding]) -> list[str]:
     """Return the verdict for a terminal: a line for each migration, and below it what was found."""
     lines, names = [], told_of(facts)
+    if facts.told and found:
+        lines.append(
+            "There is nothing to migrate, so a deploy would not be stopped by any of this:"
+        )
     for name in ["", *names]:
         its = [one for one in found if (one.migration if one.migration in names else "") == name]
         rehearsed = next((one for one in facts.migrations if one["migration"] == name), None)

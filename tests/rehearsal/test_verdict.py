@@ -298,6 +298,16 @@ def test_what_is_done_after_all_migrations_is_allowed_by_the_signals_name():
     assert verdict.unused(facts(), allowed, []) == []
 
 
+def test_what_would_stop_no_deploy_is_only_told():
+    ailing = [{"kind": "sequence", "where": "x", "text": "behind", "repair": "mend"}]
+    known = Facts(LOOK | {"pending": [], "ailments": ailing})
+    assert stops(known) == ["sequence"]
+    known.told = True
+    found = verdict.judge(known, STRICT)
+    first, second, _ = verdict.describe(known, found)
+    assert "would not be stopped" in first and second.strip() == "warning sequence: behind"
+
+
 def test_adopted_drift_passes_as_long_as_it_is_what_was_adopted():
     catalog = LOOK["catalog"] | {
         "index by_hand": "CREATE INDEX by_hand ON shop_item USING btree (id)"

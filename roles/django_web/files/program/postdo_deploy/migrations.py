@@ -31,10 +31,8 @@ def migrate(
     journal = Journal(environment)
     with account.step("look"):
         seen = look(environment, release)
-    settled = journal.left(seen) and not any(seen[name] for name in ("ghosts", "lost", "unfit"))
-    # One that serves or has served may find the schema ahead of it: whether it can live with that is asked of it.
-    known = bool(release.served) or (before is not None and before.name == release.name)
-    if (settled or known or _is_empty(seen)) and not seen["pending"] and not unordered(seen):
+    settled = _settled(journal, seen)
+    if _goes_unjudged(settled, release, before, seen):
         return []
     if _is_empty(seen):
         rehearsed = Rehearsed(["The database was empty, so there was nothing to rehearse on."])
@@ -53,6 +51,19 @@ def migrate(
         _require_same(rehearsed.catalog, now["catalog"])
         journal.record(release, now)
     return rehearsed.said
+
+
+def _settled(journal: Journal, seen: dict) -> bool:
+    """Return whether a database is as the last deploy left it, and has what the release needs."""
+    return journal.left(seen) and not any(seen[name] for name in ("ghosts", "lost", "unfit"))
+
+
+def _goes_unjudged(settled: bool, release: Release, before: Release | None, seen: dict) -> bool:
+    """Return whether a release is deployed without a verdict, because it has nothing to migrate."""
+    # One that serves or has served may find the schema ahead of it: whether it can live with that is asked of it.
+    known = bool(release.served) or (before is not None and before.name == release.name)
+    may = settled or known or _is_empty(seen)
+    return may and not seen["pending"] and not unordered(seen)
 
 
 def _require_same(rehearsed: dict | None, now: dict) -> None:
@@ -77,8 +88,11 @@ def rehearse(
     seen = look(environment, release)
     if _is_empty(seen):
         return ["The database is empty; there is nothing to rehearse on."]
-    one = Rehearsal(environment, release, before, seen, Journal(environment))
-    return one.rehearse(rewinding=rewinding and before is not None).said
+    journal, rewinding = Journal(environment), rewinding and before is not None
+    one = Rehearsal(environment, release, before, seen, journal)
+    # What a deploy would not even look at stops no deploy.
+    told = not rewinding and _goes_unjudged(_settled(journal, seen), release, before, seen)
+    return one.rehearse(rewinding=rewinding, told=told).said
 
 
 def clear(environment: Environment) -> None:

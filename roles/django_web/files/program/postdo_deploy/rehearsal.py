@@ -77,12 +77,14 @@ class Rehearsal:
         self._journal = journal
         self._facts: dict = {"look": seen, "last": journal.last, "steps": {}, "about": {}}
 
-    def rehearse(self, *, rewinding: bool = False) -> Rehearsed:
+    def rehearse(self, *, rewinding: bool = False, told: bool = False) -> Rehearsed:
         """Rehearse, keep the report, and return what was found; raises Failure where that says stop.
 
-        With `rewinding` the migrations that the release before lacks are taken back on the copy first.
+        With `rewinding` the migrations that the release before lacks are taken back on the copy first. With `told` all
+        that is found is only told.
         """
         facts, begun = self._facts, time.monotonic()
+        facts["told"] = told
         if not unordered(facts["look"]):
             with self._copy() as copy:
                 if rewinding:
