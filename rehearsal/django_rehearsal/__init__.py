@@ -5,5 +5,5 @@ its INSTALLED_APPS: `python -m django_rehearsal OPERATION`. The modules `drift`,
 neither Django nor a database.
 """
 
-# The line after which the standard output has nothing but answers; before it, whatever an installation prints by itself.
+# The line after which standard output has nothing but answers; before it is whatever an installation prints by itself.
 ANSWERS = "django_rehearsal answers:"

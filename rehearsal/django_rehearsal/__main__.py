@@ -1,8 +1,8 @@
 """The command line: `python -m django_rehearsal OPERATION`, in the project's directory with its environment.
 
-Every answer is a line of JSON on the standard output, after the line `ANSWERS`. The exit status is 0, 1 where a migration failed (which was
-told), 2 where the project or its database can't be examined (said on the standard error), or 75 where somebody
-else migrates the database.
+Every answer is a line of JSON on the standard output, after the line `ANSWERS`. The exit status is 0, 1 where a
+migration failed (which was told), 2 where the project or its database can't be examined (said on the standard error),
+or 75 where somebody else migrates the database.
 """
 
 from __future__ import annotations
@@ -106,7 +106,6 @@ def _look(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
             "invalid_indexes": relations.invalid_indexes(connection),
             "unseen": contents.unseen(connection),
             "unfit": fit.reasons(connection),
-            "tables": fit.tables(connection),
         }
     )
     return 0

@@ -180,7 +180,8 @@ def _with(table: Table, members: set[str], held: Contents) -> Table:
 class Change:
     """A difference between what a table or a column held before and after.
 
-    `kind` is `rows` (some were deleted), `left` (some are no longer in it, with a partition), `hidden` (row security keeps more of them from the application), `emptied` (fewer values in a column), `gone` (a column with values is no longer
+    `kind` is `rows` (some were deleted), `left` (some are no longer in it, with a partition), `hidden` (row security keeps
+    more of them from the application), `emptied` (fewer values in a column), `gone` (a column with values is no longer
     there), `table` (one with rows is not), `filled` (where there was none is now a value, the same for all), `changed`
     (other values, none missing) or `converted` (other values in a column of another type). `count` is the number of rows
     or values; of changed and converted ones that of the column's values.

@@ -11,7 +11,7 @@ It needs nothing else of this package: the application's image has it beside its
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from django.apps import apps
 from django.db import models, router
@@ -64,9 +64,13 @@ def reasons(connection: BaseDatabaseWrapper) -> list[str]:
     return found
 
 
-def tables(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the tables of models whose applications have migrations, as the catalog names them."""
-    quoted = [connection.ops.quote_name(model._meta.db_table) for model in own_models(connection)]
+def tables(connection: BaseDatabaseWrapper, migrated: Container[str]) -> list[str]:
+    """Return the tables of the models of these applications, as the catalog names them."""
+    quoted = [
+        connection.ops.quote_name(model._meta.db_table)
+        for model in own_models(connection)
+        if model._meta.app_label in migrated
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT to_regclass(name)::text FROM unnest(%s::text[]) AS named (name)",

@@ -6,8 +6,8 @@ from django.db.backends.utils import CursorWrapper
 
 _GRACE = 1.0  # seconds that the server's own limits have to act before
 
-# What a server process does and for how long, whether it waits for a lock itself, and how long somebody has already waited
-# for one behind it. Vacuums that nobody asked for are nobody.
+# What a server process does and for how long, whether it waits for a lock itself, and how long somebody has already
+# waited for one behind it. Vacuums that nobody asked for are nobody.
 _STATE = """
 SELECT a.state, extract(epoch FROM clock_timestamp() - a.query_start)::float,
        extract(epoch FROM clock_timestamp() - a.state_change)::float,

@@ -11,8 +11,8 @@ from .relations import secured, unsecured
 
 _NEARLY = 0.9  # of what a column's numbers can be
 
-# Sequences that number a column, which owns them or has them in its default: table, column, sequence, the largest number
-# that fits.
+# Sequences that number a column, which owns them or has them in its default: table, column, sequence, the largest
+# number that fits.
 _SEQUENCES = """
 WITH numbered AS (
     SELECT objid AS sequence, refobjid AS "table", refobjsubid AS "column" FROM pg_depend

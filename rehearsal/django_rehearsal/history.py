@@ -20,16 +20,18 @@ from django.db.migrations.exceptions import (
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from . import fit
+
 
 @dataclass
 class History:
     """Migrations by name ("app.0001_initial"), each list in the order of application.
 
-    `ghosts` are recorded in the database and in no file; `lost` maps a squashed migration, of those that it replaces
-    some are applied and some not, to the latter that have no file: nothing brings them in. `strangers` are applications that have records and
-    are not installed. `conflicts` has the last migrations of each application that has several. `problem`
-    says why the files could not be read or ordered; then only `recorded` is filled. `files` has the SHA-256
-    of each recorded migration's file.
+    `ghosts` are recorded in the database and in no file. `lost` maps a squashed migration, some of whose replaced ones
+    are applied, to those of them that are not and have no file: nothing brings them in. `strangers` are applications that
+    have records and are not installed. `conflicts` has the last migrations of each application that has several.
+    `problem` says why the files could not be read or ordered; then only `recorded` is filled. `files` has the SHA-256 of
+    each recorded migration's file. `tables` are those of models whose applications have migrations.
     """
 
     recorded: list[str] = field(default_factory=list)
@@ -40,6 +42,7 @@ class History:
     conflicts: dict[str, list[str]] = field(default_factory=dict)
     problem: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)
 
 
 def name_of(migration: Migration | tuple[str, str]) -> str:
@@ -67,6 +70,7 @@ def read(connection: BaseDatabaseWrapper) -> History:
         return found
     found.ghosts, found.strangers = _without_files(loader)
     found.lost = _lost(loader)
+    found.tables = fit.tables(connection, loader.migrated_apps)
     found.conflicts = {
         app: sorted(name_of((app, name)) for name in names)
         for app, names in sorted(loader.detect_conflicts().items())

@@ -199,6 +199,23 @@ class Item("""
     assert shop.sql(count) == before
 
 
+def test_a_request_whose_commit_would_fail_is_an_error(shop, serving):
+    urls = """
+from django.http import HttpResponse
+from django.urls import path
+from shop.models import Item
+
+def view(request):
+    Item.objects.create(name="astray", kind_id=5000)
+    return HttpResponse()
+
+urlpatterns = [path("items", view)]
+"""
+    serving.write("urls.py", urls)
+    serving.env["TEST_URLS"] = "urls"
+    assert exercise(serving, {"path": "/items"})["requests"] == {"GET /items": 500}
+
+
 def test_mail_of_a_request_goes_nowhere(shop, serving):
     urls = """
 from django.core.mail import send_mail

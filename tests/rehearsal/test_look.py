@@ -78,6 +78,16 @@ class Thing(models.Model):
     assert why.startswith("the column shop.thing.more must be given a value")
 
 
+def test_tables_are_those_of_models_with_migrations(shop):
+    shop.write("plain/__init__.py", "")
+    shop.write(
+        "plain/models.py", "from django.db import models\nclass Plain(models.Model):\n    pass\n"
+    )
+    shop.env["TEST_APPS"] = "shop plain"
+    shop.as_app("CREATE TABLE plain_plain (id bigserial PRIMARY KEY)")
+    assert shop.look()["tables"] == ["shop_item", "shop_kind"]
+
+
 def test_what_an_installation_prints_by_itself_is_no_answer(shop):
     loud = """print('{"pending": []}'); import atexit; atexit.register(print, '{"pending": [1]}')"""
     shop.write("sitecustomize.py", loud)
