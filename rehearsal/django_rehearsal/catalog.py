@@ -126,30 +126,52 @@ def read(connection: BaseDatabaseWrapper) -> Catalog:
     return {f"{kind} {name}": definition for kind, name, definition in sorted(rows)}
 
 
+# A part of a table, such as a column, by the table's name and its own.
+PART = re.compile(r'(?P<table>.+)\.(?P<own>"(?:[^"]|"")*"|[^."]+)')
 # What goes with a column, a table or a function that it needs, by a CASCADE and sometimes without.
 _DEPENDENTS = ("view", "materialized view", "trigger", "policy", "constraint")
+_OF_COLUMNS = re.compile(r"(?:FOREIGN KEY|CHECK|EXCLUDE)\b")
 _FOREIGN_KEY = re.compile(r"FOREIGN KEY \((?P<columns>.+?)\) REFERENCES ")
 
 
 def unnamed(before: Catalog, after: Catalog, statements: Iterable[str]) -> list[str]:
-    """Return the views, triggers, policies and foreign keys that are gone though none of the statements names them.
+    """Return the views, triggers, policies and constraints that are gone though no statement drops them by name.
 
-    Not those that went with their own table or column.
+    Not those that went with their own table or column; of constraints foreign keys, checks and exclusions.
     """
     said = "\n".join(statements)
+    gone = before.keys() - after.keys()
     found = []
-    for key in sorted(before.keys() - after.keys()):
+    for key in sorted(gone):
         kind = next((kind for kind in _DEPENDENTS if key.startswith(f"{kind} ")), "")
         if not kind:
             continue
-        place, _, own = key.removeprefix(f"{kind} ").rpartition(".")
-        if kind == "constraint":
-            refers = _FOREIGN_KEY.match(before[key])
-            needs = refers["columns"].split(", ") if refers else [""]
-            there = refers and all(f"column {place}.{one}" in after for one in needs)
-        else:
-            there = kind.endswith("view") or f"table {place}" in after
-        name = re.escape(own.strip('"'))
-        if there and not re.search(rf"(?<!\w){name}(?!\w)", said):
+        name = key.removeprefix(f"{kind} ")
+        own = name.rpartition(".")[2]
+        if not kind.endswith("view"):
+            part = PART.fullmatch(name)
+            own = part["own"]
+            if f"table {part['table']}" not in after or (
+                kind == "constraint" and _went_along(part["table"], before[key], gone)
+            ):
+                continue
+        bare = re.escape(own.strip('"'))
+        # It may be named with others: DROP VIEW a, b.
+        if not re.search(rf"(?i:\b{kind.split()[-1]}\b)[^;]*?(?<!\w){bare}(?!\w)", said):
             found.append(key)
     return found
+
+
+def _went_along(table: str, definition: str, gone: Iterable[str]) -> bool:
+    """Return whether a constraint is none of those that are missed, or went with a column of its own."""
+    if not _OF_COLUMNS.match(definition):
+        return True
+    columns = [key for key in gone if key.startswith(f"column {table}.")]
+    if refers := _FOREIGN_KEY.match(definition):
+        return any(f"column {table}.{one}" in columns for one in refers["columns"].split(", "))
+    return bool(columns)
+
+
+def new_words(key: str, before: Catalog, after: Catalog) -> set[str]:
+    """Return the words of an object's definition that it had not before; none of an object that is new."""
+    return set(after.get(key, "").split()) - set(before[key].split()) if key in before else set()

@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .relations import secured, unsecured
 
 # Tables, those of extensions and of other roles left out: name, the tables that are read with its rows, columns, how each
-# is read as a text, and whether a value of it may be an empty one.
+# is read as a text, whether a value of it may be an empty one, its type, and the table's number if it has one.
 _TABLES = """
 SELECT c.oid::regclass::text,
        ARRAY(SELECT h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = c.oid ORDER BY h.inhseqno),
@@ -26,7 +26,10 @@ SELECT c.oid::regclass::text,
        array_agg(CASE a.atttypid WHEN 'numeric'::regtype THEN format('trim_scale(%I)::text', a.attname)
                  ELSE format('%I::text', a.attname) END ORDER BY a.attname),
        array_agg(t.typcategory = 'S' ORDER BY a.attname),
-       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attname)
+       array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attname),
+       (SELECT quote_ident(k.attname) FROM pg_index i JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = i.indkey[0]
+        WHERE i.indrelid = c.oid AND i.indisprimary AND i.indnkeyatts = 1
+          AND k.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
      JOIN pg_type t ON t.oid = a.atttypid
@@ -57,13 +60,17 @@ class Column:
 class Table:
     """What a table holds itself, and the tables that are read with its rows.
 
-    `visible` is the number of rows that this role's own queries find in it, where row security has a say in that.
+    `visible` is the number of rows that this role's own queries find in it, where row security has a say in that. `last`
+    is the highest number of a row. `old` is what the rows of before hold, where there are more now and these can be told
+    by their numbers.
     """
 
     rows: int
     columns: dict[str, Column]
     parents: tuple[str, ...] = ()
     visible: int | None = None
+    last: int | None = None
+    old: Table | None = field(default=None, compare=False)
 
     @property
     def hidden(self) -> int:
@@ -76,19 +83,29 @@ Contents = dict[str, Table]
 _Columns = dict[str, tuple[str, str]]
 
 
-def _tables(connection: BaseDatabaseWrapper) -> dict[str, tuple[tuple[str, ...], _Columns]]:
-    """Return of each table those that are read with its rows, and its columns."""
+@dataclass(frozen=True)
+class _Known:
+    """A table before it is read: the tables that are read with its rows, its columns, and its number if it has one."""
+
+    parents: tuple[str, ...]
+    columns: _Columns
+    number: str | None
+
+
+def _tables(connection: BaseDatabaseWrapper) -> dict[str, _Known]:
+    """Return the tables that can be read."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
         return {
-            table: (
+            table: _Known(
                 tuple(parents),
                 {
                     column: (_figures(column, text, may_be_empty), type_)
                     for column, text, may_be_empty, type_ in zip(*told, strict=True)
                 },
+                number,
             )
-            for table, parents, *told in cursor.fetchall()
+            for table, parents, *told, number in cursor.fetchall()
             if table != _RECORD
         }
 
@@ -103,17 +120,38 @@ def _figures(column: str, text: str, may_be_empty: bool) -> str:
     return f"count({column}), coalesce({hashes}, 0)::text"
 
 
-def read(connection: BaseDatabaseWrapper, only: Iterable[str] | None = None) -> Contents:
-    """Return what all tables hold, or those named `only` that exist; not those that hide rows and are another role's."""
+def read(
+    connection: BaseDatabaseWrapper,
+    only: Iterable[str] | None = None,
+    since: Contents | None = None,
+) -> Contents:
+    """Return what all tables hold, or those named `only` that exist; not those that hide rows and are another role's.
+
+    Of one that has more rows than it had `since`, what the rows of that time hold is read as well.
+    """
     known, hiding = _tables(connection), secured(connection)
     chosen = known if only is None else {table: known[table] for table in only if table in known}
     found = {}
-    for table, (parents, columns) in chosen.items():
+    for table, one in chosen.items():
         if hiding.get(table, True):
             with unsecured(connection, table) if table in hiding else nullcontext():
-                held = _read(connection, table, columns)
+                held = _read(connection, table, one)
+                was = (since or {}).get(table)
+                if was and one.number and was.last is not None and held.rows > was.rows:
+                    held = replace(held, old=_read(connection, table, one, was.last))
             visible = _visible(connection, table) if table in hiding else None
-            found[table] = replace(held, parents=parents, visible=visible)
+            found[table] = replace(held, parents=one.parents, visible=visible)
+    return found
+
+
+def behind_views(
+    connection: BaseDatabaseWrapper, held: Contents, schema: Iterable[str]
+) -> list[Change]:
+    """Return the tables that have become views, and how many of their rows are not seen through these."""
+    found = []
+    for table, one in sorted(whole(held).items()):
+        if f"view {table}" in schema and (hidden := one.rows - _visible(connection, table)) > 0:
+            found.append(Change("hidden", table, hidden))
     return found
 
 
@@ -132,18 +170,22 @@ def _visible(connection: BaseDatabaseWrapper, table: str) -> int:
         return 0
 
 
-def _read(connection: BaseDatabaseWrapper, table: str, columns: _Columns) -> Table:
-    """Read a table once, all its columns together, if there are not very many."""
-    rows, found, named = 0, {}, list(columns.items())
+def _read(
+    connection: BaseDatabaseWrapper, table: str, known: _Known, until: int | None = None
+) -> Table:
+    """Read a table once, all its columns together, if there are not very many; its rows `until` a number, if given."""
+    rows, last, found, named = 0, None, {}, list(known.columns.items())
+    highest = f"max({known.number})" if known.number else "NULL"
+    some_rows = "" if until is None else f"WHERE {known.number} <= {until}"
     for first in range(0, len(named), _AT_ONCE):
         some = named[first : first + _AT_ONCE]
         asked = ", ".join(sql for _, (sql, _) in some)
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT count(*), {asked} FROM ONLY {table}")
-            rows, *told = cursor.fetchone()
+            cursor.execute(f"SELECT count(*), {highest}, {asked} FROM ONLY {table} {some_rows}")
+            rows, last, *told = cursor.fetchone()
         for (name, (_, type_)), *figures in zip(some, told[::2], told[1::2], strict=True):
             found[name] = Column(*figures, type_)
-    return Table(rows, found)
+    return Table(rows, found, last=last)
 
 
 def whole(held: Contents) -> Contents:
@@ -166,6 +208,8 @@ def _members(held: Contents) -> dict[str, set[str]]:
 
 def _with(table: Table, members: set[str], held: Contents) -> Table:
     """Return a table with the rows of its members."""
+    if not members:
+        return table
     rows, columns = table.rows, dict(table.columns)
     for member in (held[one] for one in members):
         rows += member.rows
@@ -173,7 +217,7 @@ def _with(table: Table, members: set[str], held: Contents) -> Table:
             one, other = columns[name], member.columns[name]
             total = str(int(one.hash) + int(other.hash))
             columns[name] = Column(one.filled + other.filled, total, one.type)
-    return replace(table, rows=rows, columns=columns)
+    return replace(table, rows=rows, columns=columns, old=None)
 
 
 @dataclass(frozen=True)
@@ -181,10 +225,11 @@ class Change:
     """A difference between what a table or a column held before and after.
 
     `kind` is `rows` (some were deleted), `left` (some are no longer in it, with a partition), `hidden` (row security keeps
-    more of them from the application), `emptied` (fewer values in a column), `gone` (a column with values is no longer
-    there), `table` (one with rows is not), `filled` (where there was none is now a value, the same for all), `changed`
-    (other values, none missing) or `converted` (other values in a column of another type). `count` is the number of rows
-    or values; of changed and converted ones that of the column's values.
+    more of them from the application, or a view in the table's place does), `unlogged` (a crash leaves it empty),
+    `emptied` (fewer values in a column), `gone` (a column with values is no longer there), `table` (one with rows is not),
+    `filled` (where there was none is now a value, the same for all), `changed` (other values, none missing) or `converted`
+    (other values in a column of another type). `count` is the number of rows or values; of changed and converted ones that
+    of the column's values.
     """
 
     kind: str
@@ -212,6 +257,9 @@ def compare(
             continue
         # What happened to the rows of its partitions is told of these, as long as they are the same ones.
         members, others = old_members.get(table), new_members.get(table)
+        if any(_is_whole(above, old_whole, new_whole) for above in before[table].parents):
+            # Its rows have gone to another partition.
+            continue
         if not members or members != others:
             told = _columns(table, old, new, (deleted or {}).get(table, 0))
             left = [replace(one, kind="left") for one in told if one.kind == "rows"]
@@ -221,6 +269,12 @@ def compare(
         if (hidden := new.hidden - old.hidden) > 0:
             found.append(Change("hidden", table, hidden))
     return found
+
+
+def _is_whole(table: str, before: Contents, after: Contents) -> bool:
+    """Return whether a table holds all that it held, whichever partitions its rows are in."""
+    old, new = before.get(table), after.get(table)
+    return bool(old and new and old.rows == new.rows and old.columns == new.columns)
 
 
 def _renamed(old: Table, arrived: Contents) -> Table | None:
@@ -235,6 +289,9 @@ def _columns(table: str, old: Table, new: Table, deleted: int) -> list[Change]:
     """Return what is not as it was in one table's columns."""
     # What came and went in between is no loss.
     lost = max(deleted, old.rows - new.rows) if new != old else 0
+    if new.old and new.old.rows == old.rows:
+        # What else is there now hides nothing of what was there.
+        new = new.old
     found = [Change("rows", table, lost)] if lost else []
     arrived = [column for name, column in new.columns.items() if name not in old.columns]
     for name, column in sorted(old.columns.items()):

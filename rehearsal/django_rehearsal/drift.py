@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .catalog import Catalog
+from .catalog import PART, Catalog
 
 # Kinds of objects that hang on a table, and go and come with it.
 _PARTS = ("column", "constraint", "index", "trigger", "policy", "rule", "comment")
@@ -20,7 +20,6 @@ _FOREIGN = (
     "collation",
     "schema",
 )
-_NAME = re.compile(r'(?P<table>.+)\.(?P<own>"(?:[^"]|"")*"|[^."]+)')
 _PART = r'(?:"(?:[^"]|"")*"|[^\s."]+)'
 _INDEX_OF = re.compile(rf" ON (?:ONLY )?(?P<schema>{_PART}\.)?(?P<table>{_PART}) USING ")
 
@@ -80,10 +79,10 @@ def _tables_of(key: str, definition: str) -> list[str]:
         return [of["table"], f"{of['schema']}{of['table']}"] if of else []
     if kind == "sequence":
         owner = re.search(r"owned by (.+)$", definition)
-        return [_NAME.fullmatch(owner[1])["table"]] if owner else []
+        return [PART.fullmatch(owner[1])["table"]] if owner else []
     if kind == "comment":
         return [name]
-    return [_NAME.fullmatch(name)["table"]] if kind in _PARTS else []
+    return [PART.fullmatch(name)["table"]] if kind in _PARTS else []
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -105,7 +104,7 @@ def _repair(key: str, old: str | None, new: str | None) -> str:
         return f"COMMENT ON TABLE {name} IS {old or 'NULL'};"
     if kind not in ("column", "constraint", "trigger", "rule"):
         return ""
-    parts = _NAME.fullmatch(name)
+    parts = PART.fullmatch(name)
     table, own = parts["table"], parts["own"]
     if kind in ("trigger", "rule"):
         gone = f"DROP {kind.upper()} {own} ON {table};" if new is not None else ""

@@ -18,8 +18,11 @@ Step = Callable[
 ]
 
 
-def migrate(step: Step) -> None:
-    """Run Django's command, so that signals and a project's own variant of it are as ever."""
+def migrate(step: Step, afterwards: Callable[[Callable[[], None]], None] | None = None) -> None:
+    """Run Django's command, so that signals and a project's own variant of it are as ever.
+
+    `afterwards` is given what sends the signal at the end.
+    """
 
     class Executor(MigrationExecutor):
         def apply_migration(
@@ -37,12 +40,19 @@ def migrate(step: Step) -> None:
                 lambda: self.unapply_migration(before.clone(), migration),
             )
 
-    own = command.MigrationExecutor
-    command.MigrationExecutor = Executor
+    own, send = command.MigrationExecutor, command.emit_post_migrate_signal
+
+    def emit(*words: object, **named: object) -> None:
+        if afterwards:
+            afterwards(lambda: send(*words, **named))
+        else:
+            send(*words, **named)
+
+    command.MigrationExecutor, command.emit_post_migrate_signal = Executor, emit
     try:
         call_command("migrate", interactive=False, verbosity=0)
     finally:
-        command.MigrationExecutor = own
+        command.MigrationExecutor, command.emit_post_migrate_signal = own, send
 
 
 def steps_of(migration: Migration) -> Iterator[Operation]:

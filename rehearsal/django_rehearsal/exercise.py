@@ -1,8 +1,9 @@
 """A release at work on a database, without leaving a trace: does its code still get along with the schema?
 
 Every model is read. Of each a row is inserted that is like one that is there, one that has only what it must have,
-and one with the longest values that its fields allow; a row is updated, with its own values and with others; and the
-database is asked whether it keeps unique what the model says is unique. Requests that the operator lists are made.
+and one with the longest values that its fields allow; a row is updated, with its own values and with others, which must
+be kept, and looked for by its values; and the database is asked whether it keeps unique what the model says is unique.
+Requests that the operator lists are made.
 Each answer is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a
 rule that only the application knows, for example) says nothing.
 """
@@ -34,6 +35,7 @@ _LONGEST = 10_000  # characters of a text, though its field may allow more
 _NO_SUCH_ROW, _TWICE, _CHECK = "23503", "23505", "23514"
 # And an exclusion: that such a rule refuses a made-up value says nothing.
 _RULES = (_NO_SUCH_ROW, _TWICE, _CHECK, "23P01")
+_TEXTS = (models.CharField, models.TextField)
 _UNMATCHED, _NOT_KEPT = "42P10", "nothing in the database keeps that unique"
 # The columns of a unique index.
 _INDEXED = """
@@ -48,8 +50,8 @@ class Exercised:
     """What a release could do: an empty text, or why not.
 
     `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`,
-    `full insert`, `update`, `changing update` (where that fails, of each column's as well) and `unique COLUMNS`, of one
-    that Django does not manage of `read` alone; `untried` maps it to what a rule refused that made-up values may break,
+    `full insert`, `update`, `changing update` and `filter` (where these fail, of each column's as well) and `unique
+    COLUMNS`, of one that Django does not manage of `read` alone; `untried` maps it to what a rule refused that made-up values may break,
     and why; `requests` maps "GET /path" to the answer's status.
     """
 
@@ -134,6 +136,9 @@ def _may_be_broken(error: Exception, given: Container[str]) -> bool:
     if code == _TWICE:
         # A number that the database gives itself is nobody's invention.
         diagnosis = error.__cause__.diag
+        if not diagnosis.constraint_name:
+            # No index says so, but a trigger, and it may say so of every row.
+            return False
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(_INDEXED, [diagnosis.schema_name, diagnosis.constraint_name])
             columns = [name for (name,) in cursor.fetchall()]
@@ -168,15 +173,27 @@ def _model(model: type[models.Model]) -> dict[str, _Why]:
             why.untried = False
         done[action] = why
     done["update"] = _tried(lambda: _update(model, row, _same(model, row)))
-    others = _others(model, row) if row else {}
-    done["changing update"] = _tried(lambda: _update(model, row, others), given=given)
-    if done["changing update"]:
-        for name, value in others.items():
-            done[f"changing update of {name}"] = _tried(
-                lambda change={name: value}: _update(model, row, change), given=given
-            )
+    if row:
+        done |= _each("changing update", _others(model, row), lambda to: _change(model, row, to))
+        done |= _each("filter", _same(model, row), lambda by: _filter(model, row, by))
     for columns, condition in _unique(model):
         done[f"unique {', '.join(columns)}"] = _is_kept(model, columns, condition)
+    return done
+
+
+def _each(
+    action: str, values: dict[str, object], do: Callable[[dict[str, object]], None]
+) -> dict[str, _Why]:
+    """Try something with all columns at once, and where that fails with each alone."""
+    done = {action: _tried(lambda: do(values), given=values)}
+    if done[action]:
+        for name, value in values.items():
+            one = {name: value}
+            done[f"{action} of {name}"] = _tried(lambda one=one: do(one), given=one)
+    for why in done.values():
+        # None of these columns refers to a row, as far as the code knows.
+        if why.startswith(_NO_SUCH_ROW):
+            why.by_rule = why.untried = False
     return done
 
 
@@ -210,6 +227,27 @@ def _update(model: type[models.Model], row: models.Model | None, values: dict[st
         chosen = _rows(model).filter(pk=row.pk) if row else _rows(model).extra(**none)
         if chosen.update(**values) == 0 and row:
             raise DatabaseError("the change was taken, and the database has not kept it")
+
+
+def _change(model: type[models.Model], row: models.Model, values: dict[str, object]) -> None:
+    """Give columns of a row other values, which the database must keep."""
+    _update(model, row, values)
+    kept = _rows(model).filter(pk=row.pk).values(*values).first() if values else {}
+    for name, value in values.items():
+        now = bytes(kept[name]) if isinstance(value, bytes) else kept[name]
+        if now != value:
+            raise DatabaseError(f"{name} was changed, and the database keeps another value")
+
+
+def _filter(model: type[models.Model], row: models.Model, values: dict[str, object]) -> None:
+    """Look for a row by the values of columns, and by a part of texts."""
+    looked = {name: value for name, value in values.items() if value is not None}
+    looked |= {
+        f"{name}__contains": value[:1]
+        for name, value in looked.items()
+        if isinstance(value, str) and isinstance(model._meta.get_field(name), _TEXTS)
+    }
+    list(_rows(model).filter(pk=row.pk, **looked))
 
 
 def _same(model: type[models.Model], row: models.Model | None) -> dict[str, object]:
@@ -306,10 +344,14 @@ def _bare(one: models.Field, like: models.Model | None) -> object:
 
 def _widest(one: models.Field, like: models.Model | None) -> object:
     """Return the longest or largest value that a field allows, where such a limit can be told."""
-    if one.is_relation or one.choices:
+    if one.is_relation:
         return _value(one, like)
     kind = one.get_internal_type()
-    if kind in ("CharField", "SlugField", "TextField"):
+    if one.choices and kind == "CharField":
+        return max((str(value) for value, _ in one.flatchoices), key=len)
+    if one.choices:
+        return _value(one, like)
+    if kind in ("CharField", "SlugField", "TextField", "FileField", "FilePathField"):
         return "x" * min(one.max_length or _LONGEST, _LONGEST)
     if kind == "DecimalField" and one.max_digits:
         return decimal.Decimal("9" * one.max_digits).scaleb(-one.decimal_places)
@@ -355,8 +397,9 @@ def _made_up(one: models.Field) -> object:
         "DateTimeField": timezone.now(),
         "TimeField": now.time(),
         "DurationField": datetime.timedelta(seconds=number),
-        "DecimalField": 0,
-        "FloatField": float(number),
+        # With all the places that it may have: fewer would be rounded.
+        "DecimalField": decimal.Decimal(1).scaleb(-(getattr(one, "decimal_places", 0) or 0)),
+        "FloatField": number + 0.5,
         "UUIDField": uuid.UUID(int=chance.getrandbits(128)),
         "JSONField": {"rehearsal": number},
         "BinaryField": b"rehearsal",

@@ -60,7 +60,8 @@ def culprits(error: BaseException, connection: BaseDatabaseWrapper) -> list[str]
             if code == _NOT_NULL and diagnosis.column_name:
                 column = quote(diagnosis.column_name)
                 cursor.execute(f"SELECT count(*) FROM {table} WHERE {column} IS NULL")
-                return [f"{diagnosis.column_name} is empty in {cursor.fetchone()[0]} rows"]
+                (empty,) = cursor.fetchone()
+                return [f"{diagnosis.column_name} is empty in {empty} rows"] if empty else []
     except Error:
         # What the failed migration itself had added is gone again.
         return []

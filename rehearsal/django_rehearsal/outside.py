@@ -32,7 +32,7 @@ class Outside:
         def look(event: str, arguments: tuple) -> None:
             if event == "socket.getaddrinfo":
                 self._note(arguments[0], arguments[1])
-            elif event == "socket.connect" and isinstance(arguments[1], tuple):
+            elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
                 self._note(*arguments[1][:2])
 
         return look

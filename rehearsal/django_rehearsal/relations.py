@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -88,6 +89,16 @@ def differing(before: dict[int, Relation], after: dict[int, Relation]) -> set[st
         if old is None or new is None or replace(old, size=new.size) != new:
             found |= {one.name for one in (old, new) if one}
     return found
+
+
+def end_sessions(connection: BaseDatabaseWrapper, since: datetime.datetime) -> None:
+    """End this role's other sessions that were begun since: what they have counted is known at their end."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND usename = current_user AND pid <> pg_backend_pid() AND backend_start > %s",
+            [since],
+        )
 
 
 def secured(connection: BaseDatabaseWrapper) -> dict[str, bool]:

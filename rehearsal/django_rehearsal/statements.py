@@ -9,6 +9,7 @@ from collections.abc import Callable
 _DIFFERENT = 200  # that are told of one migration
 _LENGTH = 4000  # characters of each
 _OURS = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
+_DROPS = re.compile(r"\bDROP\b", re.IGNORECASE)
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
@@ -41,7 +42,8 @@ class Statements:
         if sql.startswith(_OURS):
             return
         self.longest = max(self.longest, took)
-        if sql in self._seen or len(self._seen) < _DIFFERENT:
+        # Which objects are named is wanted of all.
+        if sql in self._seen or len(self._seen) < _DIFFERENT or _DROPS.search(sql):
             count, seconds = self._seen.get(sql, (0, 0.0))
             self._seen[sql] = (count + 1, seconds + took)
 

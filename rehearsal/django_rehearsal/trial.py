@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -38,6 +39,10 @@ class _Before:
     touched: set[str]
 
 
+_State = TypeVar("_State")
+_BRIEF = 1.0  # seconds that need no telling
+
+
 class Stopped(Exception):
     """A migration failed; what is known of it has been told."""
 
@@ -61,12 +66,10 @@ class Trial:
         self._held = contents.read(connection)
         self._ailing = self._ailments()
         self._invalid = set(relations.invalid_indexes(connection))
-        self._ended = time.monotonic()
 
     def run(self) -> catalog.Catalog:
         """Rehearse, and return the schema at the end; raises Stopped at the first migration that fails."""
-        executor.migrate(self._step)
-        self._afterwards()
+        executor.migrate(self._step, self._afterwards)
         return self._schema
 
     def _step(
@@ -85,66 +88,72 @@ class Trial:
         found["leftovers"] = leftovers.clear(
             migration, self._connection, interrupted=found["migration"] == self._interrupted
         )
+        state = self._done(apply, found, atomic=migration.atomic)
+        before = self._compare(found)
+        found["reversal"] = self._reversal(migration, take_back, before, found["seconds"])
+        self._finish(found)
+        self._tell(found)
+        return state
+
+    def _afterwards(self, send: Callable[[], None]) -> None:
+        """Let the signal at the end be sent, and tell what that did if a verdict is about anything of it."""
+        found: dict = {
+            "migration": AFTERWARDS,
+            "atomic": False,
+            "operations": [],
+            "runs_code": True,
+            "resumable": True,
+            "leftovers": [],
+            "reversal": {"class": "untried", "why": "it is no migration"},
+        }
+        self._done(send, found, atomic=False)
+        before = self._compare(found)
+        self._finish(found)
+        told = any(found[name] for name in ("changes", "dropped", "ailments", "mails", "calls"))
+        if told or before.schema != self._schema or found["seconds"] > _BRIEF:
+            self._tell(found)
+
+    def _done(self, apply: Callable[[], _State], found: dict, *, atomic: bool) -> _State:
+        """Do something and note what that cost; tell why it fails, and raise Stopped."""
         before = relations.read(self._connection)
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            (begun,) = cursor.fetchone()
         try:
-            state = self._measured(migration, apply, found, before)
-        except Exception as error:
+            state = self._measured(apply, found, before, atomic=atomic)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             found["error"] = failures.words(error)
             found["culprits"] = failures.culprits(error, self._connection)
-            found["left"] = sorted(relations.differing(before, relations.read(self._connection)))
+            # What a transaction wrote is counted, and undone all the same.
+            after = {} if atomic else relations.read(self._connection)
+            found["left"] = [] if atomic else sorted(relations.differing(before, after))
             self._tell(found)
             raise Stopped from error
         # What it has set in its session (where names are looked for, in which time zone) is not the next one's.
         relations.flush(self._connection)
         self._connection.close()
-        before = self._compare(found)
-        found["reversal"] = self._reversal(migration, take_back, before, found["seconds"])
-        self._finish(found)
-        self._tell(found)
-        self._ended = time.monotonic()
+        relations.end_sessions(self._connection, begun)
         return state
-
-    def _afterwards(self) -> None:
-        """Tell what was done once all migrations were applied, if that is anything that a verdict is about."""
-        found: dict = {
-            "migration": AFTERWARDS,
-            "atomic": True,
-            "operations": [],
-            "runs_code": True,
-            "resumable": True,
-            "leftovers": [],
-            "seconds": round(time.monotonic() - self._ended, 3),
-            "statements": [],
-            "longest_statement": 0.0,
-            "locks": [],
-            "reversal": {"class": "untried", "why": "it is no migration"},
-        }
-        relations.flush(self._connection)
-        self._connection.close()
-        found["mails"], found["calls"] = self._outside.taken()
-        self._compare(found)
-        self._finish(found)
-        if any(found[name] for name in ("changes", "dropped", "ailments", "mails", "calls")):
-            self._tell(found)
 
     def _measured(
         self,
-        migration: Migration,
-        apply: Callable[[], ProjectState],
+        apply: Callable[[], _State],
         found: dict,
         before: dict[int, relations.Relation],
-    ) -> ProjectState:
-        """Apply a migration and note what that cost."""
+        *,
+        atomic: bool,
+    ) -> _State:
+        """Do something and note what that cost."""
         connection, statements = self._connection, Statements()
         wal, size = self._gauges()
         self._outside.taken()
         sampler = Sampler(connection)
         begun = time.monotonic()
         try:
-            with sampler, transaction.atomic() if migration.atomic else nullcontext():
+            with sampler, transaction.atomic() if atomic else nullcontext():
                 with connection.execute_wrapper(statements):
                     state = apply()
-                if migration.atomic:
+                if atomic:
                     sampler.see_own(connection)
         finally:
             found["seconds"] = round(time.monotonic() - begun, 3)
@@ -178,7 +187,7 @@ class Trial:
         before, after = self._relations, relations.read(self._connection)
         touched = relations.differing(before, after)
         schema = catalog.read(self._connection)
-        held, now = self._held, self._held_now(touched)
+        held, now = self._held, self._held_now(touched, since=self._held)
         found["rewritten"] = [
             {"table": after[oid].name, "bytes": after[oid].size}
             for oid in before.keys() & after.keys()
@@ -201,6 +210,12 @@ class Trial:
             for oid in before.keys() & after.keys()
         }
         changes = contents.compare(held, now, deleted)
+        changes += contents.behind_views(self._connection, held, schema)
+        changes += [
+            contents.Change("unlogged", name, now[name].rows)
+            for name in sorted(now)
+            if "unlogged" in catalog.new_words(f"table {name}", self._schema, schema)
+        ]
         found["changes"] = [asdict(change) for change in changes]
         said = [one["sql"] for one in found["statements"]]
         found["dropped"] = catalog.unnamed(self._schema, schema, said)
@@ -208,10 +223,12 @@ class Trial:
         self._schema, self._relations, self._held = schema, after, now
         return was
 
-    def _held_now(self, touched: Iterable[str]) -> contents.Contents:
-        """Return what all tables hold, of which only those touched are read."""
+    def _held_now(
+        self, touched: Iterable[str], since: contents.Contents | None = None
+    ) -> contents.Contents:
+        """Return what all tables hold, of which only those touched are read; with their rows of before apart."""
         rest = {table: one for table, one in self._held.items() if table not in touched}
-        return rest | contents.read(self._connection, touched)
+        return rest | contents.read(self._connection, touched, since)
 
     def _finish(self, found: dict) -> None:
         """Note what is wrong with the database now and was not before."""

@@ -327,6 +327,7 @@ def describe_change(change: dict) -> str:
     return {
         "rows": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} deleted",
         "left": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} no longer in it",
+        "unlogged": f"{where} is no longer in the log: a crash leaves it empty, and so does a backup",
         "hidden": f"{counted(count, 'row')} of {where} {'is' if count == 1 else 'are'} hidden from the application",
         "gone": f"{where} goes, with {counted(count, 'value')} in it",
         "table": f"{where} goes, with {counted(count, 'row')} in it",
@@ -435,13 +436,9 @@ def not_tried(done: dict) -> list[tuple[str, str, str]]:
         (model, action, why)
         for model, tried in done["models"].items()
         for action, why in (tried | refused.get(model, {})).items()
-        # Of one that changes all columns, each is tried alone as well.
-        if why and not (action == "changing update" and _alone(tried))
+        # Of what is done with all columns at once, each is tried alone as well.
+        if why and not any(other.startswith(f"{action} of ") for other in tried)
     ]
-
-
-def _alone(tried: dict[str, str]) -> bool:
-    return any(action.startswith("changing update of ") for action in tried)
 
 
 def _outside(one: dict) -> Iterator[Finding]:
@@ -520,7 +517,7 @@ def _unusable(found: list[tuple[str, str, str]]) -> list[str]:
 
 def _named(actions: list[str]) -> str:
     """Return actions in words, those that only look closer left out where a plain one says the same."""
-    plain = [one for one in actions if not one.startswith(("changing update", "unique "))]
+    plain = [one for one in actions if not one.startswith(("changing update", "filter", "unique "))]
     return ", ".join(plain or actions)
 
 

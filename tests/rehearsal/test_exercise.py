@@ -199,6 +199,74 @@ class Item("""
     assert shop.sql(count) == before
 
 
+SYNC = (
+    "CREATE FUNCTION sync() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := OLD.note; RETURN NEW; END';"
+    "CREATE TRIGGER sync BEFORE UPDATE ON shop_item FOR EACH ROW EXECUTE FUNCTION sync()"
+)
+TWICE = (
+    "CREATE FUNCTION twice() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE unique_violation; END';"
+    "CREATE TRIGGER twice BEFORE INSERT ON shop_item FOR EACH ROW EXECUTE FUNCTION twice()"
+)
+CI = "postgres.CreateCollation('ci', provider='icu', locale='und-u-ks-level2', deterministic=False)"
+NAMES = (
+    "CREATE TABLE names (name varchar(50) PRIMARY KEY); INSERT INTO names SELECT DISTINCT name FROM shop_item;"
+    "ALTER TABLE shop_item ADD FOREIGN KEY (name) REFERENCES names"
+)
+SUBTLE = {
+    "a trigger that keeps another value": (
+        [f"migrations.RunSQL({SYNC!r}, '')"],
+        "changing update of shop.Item: DatabaseError: note was changed",
+    ),
+    "a number that becomes a text": (
+        ["migrations.AlterField('item', 'price', models.CharField(max_length=20, default='0'))"],
+        "filter of shop.Item: 42883",
+    ),
+    "texts that can not be searched": (
+        [
+            CI,
+            "migrations.AlterField('item', 'name', models.CharField(max_length=50, db_collation='ci'))",
+        ],
+        "filter of shop.Item: 0A000",
+    ),
+    "free values that must be known elsewhere": (
+        [f"migrations.RunSQL({NAMES!r}, '')"],
+        "changing update of shop.Item: 23503",
+    ),
+    "a trigger that calls every row a double": (
+        [f"migrations.RunSQL({TWICE!r}, '')"],
+        "insert, bare insert, full insert of shop.Item: 23505",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SUBTLE)
+def test_what_only_shows_when_it_is_used(shop, serving, case):
+    operations, said = SUBTLE[case]
+    shop.migration("0002_subtle", *operations)
+    (why,) = broken(shop, serving)
+    assert said in why
+
+
+LESS = {
+    "models.DecimalField(max_digits=9, decimal_places=4, default=0)": "numeric(9, 2)",
+    "models.FloatField(default=0)": "bigint",
+    "models.DateTimeField(default='2026-01-01T00:00Z')": "timestamptz(0)",
+    "models.CharField(max_length=20, choices=[('s', 's'), ('sent on', 's')], default='s')": "varchar(2)",
+    "models.FileField(default='a')": "varchar(20)",
+}
+
+
+@pytest.mark.parametrize("field", LESS)
+def test_values_that_the_new_type_would_not_keep_are_missed(shop, field):
+    kind = "note = models.TextField(null=True)"
+    shop.models((kind, f"{kind}\n    more = {field}"))
+    shop.migration("0002_more", f"migrations.AddField('item', 'more', {field})")
+    shop.manage("migrate", "--verbosity=0")
+    sql = f"ALTER TABLE shop_item ALTER more TYPE {LESS[field]}"
+    shop.migration("0003_less", f"migrations.RunSQL({sql!r}, '')")
+    assert "of shop.Item: " in broken(shop, shop)[0]
+
+
 def test_a_request_whose_commit_would_fail_is_an_error(shop, serving):
     urls = """
 from django.http import HttpResponse

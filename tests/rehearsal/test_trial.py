@@ -467,6 +467,29 @@ CASCADES = {
         "DROP FUNCTION touch() CASCADE",
         ["trigger shop_item.touched"],
     ),
+    "a trigger with a function of its name": (
+        TRIGGER.replace("touched", "touch"),
+        "DROP FUNCTION touch() CASCADE",
+        ["trigger shop_item.touch"],
+    ),
+    "a trigger with points in its name": (
+        TRIGGER.replace("touched", '"a.b"'),
+        "DROP FUNCTION touch() CASCADE",
+        ['trigger shop_item."a.b"'],
+    ),
+    "a check with its function": (
+        (
+            "CREATE FUNCTION fine(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+            "ALTER TABLE shop_item ADD CONSTRAINT told CHECK (fine(price))"
+        ),
+        "DROP FUNCTION fine(int) CASCADE",
+        ["constraint shop_item.told"],
+    ),
+    "a check with its column": (
+        "UPDATE shop_item SET note = NULL; ALTER TABLE shop_item ADD CONSTRAINT told CHECK (price > 0 OR note > '') NOT VALID",
+        "ALTER TABLE shop_item DROP COLUMN note",
+        [],
+    ),
     "a foreign key with what it refers to": (
         "SELECT 1",
         "ALTER TABLE shop_kind DROP CONSTRAINT shop_kind_pkey CASCADE",
@@ -518,6 +541,15 @@ MOVES = {
         "CREATE TABLE part_3 PARTITION OF part FOR VALUES FROM (1001) TO (2000)",
         [],
     ),
+    "rows that are in another partition": (
+        PARTS,
+        (
+            "CREATE TABLE aside AS SELECT * FROM part_1; DROP TABLE part_1;"
+            "CREATE TABLE part_0 PARTITION OF part FOR VALUES FROM (0) TO (500);"
+            "INSERT INTO part_0 SELECT * FROM aside; DROP TABLE aside"
+        ),
+        [],
+    ),
     "a table that becomes one of partitions": (
         "CREATE TABLE part AS SELECT n AS id, 'note ' || n AS note FROM generate_series(1, 1000) n",
         (
@@ -558,6 +590,77 @@ def test_what_row_security_hides_from_the_owner_is_seen_all_the_same(shop, polic
     found = only(shop)
     assert changes(found) == ["gone shop_item.note 1000"]
     assert found["reversal"]["class"] == "lossy"
+
+
+ELSEWHERE = """
+import threading
+from django.db import connections
+
+kept = []
+
+def work(apps):
+    apps.get_model('shop', 'Item').objects.filter(price=3).delete()
+
+def forward(apps, editor):
+    {}
+
+def back(apps, editor):
+    pass
+"""
+OPEN = (
+    "kept.append(connections.create_connection('default')); "
+    "kept[0].cursor().execute('DELETE FROM shop_item WHERE price = 3')"
+)
+
+
+@pytest.mark.parametrize(
+    "way", ["one = threading.Thread(target=work, args=[apps]); one.start(); one.join()", OPEN]
+)
+def test_rows_deleted_in_another_session_are_missed(shop, way):
+    shop.migration("0002_elsewhere", FORWARD, code=ELSEWHERE.format(way))
+    assert changes(only(shop)) == ["rows shop_item 25"]
+
+
+SEED = "INSERT INTO shop_item (name, price) VALUES ('seed', 1)"
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (
+            f"UPDATE shop_item SET note = NULL WHERE price < 20; {SEED}",
+            ["emptied shop_item.note 500"],
+        ),
+        (
+            f"ALTER TABLE shop_item ALTER note TYPE varchar(6) USING note::varchar(6); {SEED}",
+            ["converted shop_item.note 1000"],
+        ),
+        (f"{SEED}; INSERT INTO shop_kind (code) VALUES ('new')", []),
+        (f"DELETE FROM shop_item WHERE price = 3; {SEED}", ["rows shop_item 25"]),
+    ],
+)
+def test_rows_that_come_hide_nothing_of_those_that_were_there(shop, sql, told):
+    shop.migration("0002_seed", f"migrations.RunSQL({sql!r}, '')")
+    assert changes(only(shop)) == told
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        ("SELECT * FROM shop_all WHERE price > 0", ["hidden shop_item 25"]),
+        ("SELECT * FROM shop_all", []),
+    ],
+)
+def test_a_view_in_a_tables_place_shows_its_rows(shop, view, told):
+    sql = f"ALTER TABLE shop_item RENAME TO shop_all; CREATE VIEW shop_item AS {view}"
+    shop.migration("0002_view", f"migrations.RunSQL({sql!r}, '')")
+    assert changes(only(shop)) == told
+
+
+def test_a_table_that_a_crash_empties_is_told(shop):
+    sql = "ALTER TABLE shop_item SET UNLOGGED"
+    shop.migration("0002_unlogged", f"migrations.RunSQL({sql!r}, '')")
+    assert changes(only(shop)) == ["unlogged shop_item 1000"]
 
 
 def test_a_sequence_behind_a_column_that_row_security_hides_is_seen_on_the_copy(shop):
@@ -620,6 +723,30 @@ def test_what_a_receiver_does_around_the_migrations_is_told(shop, signal, told):
         told: ["rows shop_item 25"]
     }
     assert found[-1]["migration"] == told
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("ALTER TABLE shop_item ALTER note SET NOT NULL", ""),
+        ("LOCK TABLE shop_item; SELECT pg_sleep(1.2)", ""),
+        ("DROP TABLE nowhere", 'table "nowhere" does not exist'),
+    ],
+)
+def test_receivers_are_measured_as_migrations_are(shop, sql, told):
+    shop.write("shop/apps.py", RECEIVER.format(signal="post_migrate", sql=sql))
+    shop.migration("0002_size", ADD)
+    found = shop.ask("rehearse", code=1 if told else 0)[1]
+    assert found["migration"] == "post_migrate" and told in found.get("error", "")
+    if "LOCK" in sql:
+        assert max(one["seconds"] for one in found["locks"] if one["table"] == "shop_item") > 1
+
+
+@pytest.mark.parametrize("ending", ["raise SystemExit(0)", "raise KeyboardInterrupt"])
+def test_a_migration_that_ends_the_program_fails(shop, ending):
+    shop.migration("0002_ends", FORWARD, code=RUN.format(ending))
+    found = only(shop, code=1)
+    assert found["error"].startswith(("SystemExit", "KeyboardInterrupt")) and found["left"] == []
 
 
 def test_what_harmless_receivers_do_is_no_migration(shop):
