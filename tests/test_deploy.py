@@ -433,11 +433,12 @@ def test_as_many_releases_are_kept_as_asked_for_in_the_order_they_were_deployed_
     assert [line.split()[0] for line in listed] == ["three", "four", "two"]
 
 
-def test_an_older_release_that_the_schema_has_left_behind_is_not_deployed_again(stack):
+@pytest.mark.parametrize("before", ["", " "], ids=["now", "as said before"])
+def test_an_older_release_that_the_schema_has_left_behind_is_not_deployed_again(stack, before):
     """What is refused to a rollback is refused to a deploy of the old source."""
     stack.deploy("one")
     stack.deploy("two")
-    stack.unfit.write_text('["the table of one is gone"]')
+    stack.unfit.write_text(f'{before}["the table of one is gone"]')
     for words in (["deploy", "one"], ["rollback"]):
         done = stack.call(*words)
         assert done.returncode == 1

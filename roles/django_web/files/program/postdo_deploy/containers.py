@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from subprocess import PIPE, STDOUT
 
 from postdo_host import Failure, attempt, inspect, last_words, run, status
@@ -126,6 +127,11 @@ def ask(process: Process, name: str, *command: str) -> list[str]:
     told = run("docker", "exec", process.container, *command, doing=f"Asking {process.container}")
     # A project may print as well, before that and after it.
     lines = [line for line in told.splitlines() if line.startswith(f'{{"{name}": ')]
-    if not lines:
-        raise Failure(f"{process.container} was asked for {name} and did not say it: {told[-500:]}")
-    return json.loads(lines[-1])[name]
+    if lines:
+        return json.loads(lines[-1])[name]
+    # A release that was made before this program gave its answers a name says the list alone.
+    for line in reversed(told.splitlines()):
+        with suppress(ValueError):
+            if isinstance(said := json.loads(line), list):
+                return said
+    raise Failure(f"{process.container} was asked for {name} and did not say it: {told[-500:]}")
