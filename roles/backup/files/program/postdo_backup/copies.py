@@ -212,7 +212,6 @@ class Copy:
             options = ["--network", self.network, "--publish", f"127.0.0.1:{port}:5432"]
         else:
             options = ["--network", self.source.edge if remote else "none"]
-            options += ["--add-host", f"{environment.container}:127.0.0.1"]
         run(
             *self._container("--detach", "--init", "--name", self.container, *options),
             *("--tmpfs", "/run/postgresql:uid=15432,gid=15432,mode=0700,size=1m"),
@@ -241,6 +240,9 @@ class Copy:
         if remote:
             words = ["docker", "network", "disconnect", self.source.edge, self.container]
             run(*words, doing="Closing the copy's way out")
+        # By --add-host it would be gone again: a network that is left takes the names of all that are in it.
+        with Path(inspect("container", self.container)["HostsPath"]).open("a") as hosts:
+            hosts.write(f"127.0.0.1\t{environment.container}\n")
 
     def _make_network(self) -> None:
         """Make the network of a copy with a port."""
@@ -354,23 +356,23 @@ class Copy:
     def unapplied(self) -> list[str] | None:
         """Return the serving release's migrations that the copy lacks; None where there is no release.
 
-        The release's own container tells how it is run; only the database's address is another.
+        The release's own container tells how it is run; where it runs, the copy has the live server's name.
         """
         environment = self.environment
         web = inspect("container", environment.web)
         if web is None:
             return None
-        settings = web["Config"]["Env"] + [f"DATABASE_HOST={self.container}", "DATABASE_PORT=5432"]
         mounts = [
             f"{m['Source']}:{m['Destination']}:ro"
             for m in web["Mounts"]
             if m["Type"] == "bind" and m["Destination"] != "/tmp"
         ]
         done = attempt(
-            *("docker", "run", "--rm", "--pull", "never", "--network", self.network),
-            *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--no-healthcheck"),
+            *("docker", "run", "--rm", "--pull", "never"),
+            *("--network", f"container:{self.container}", "--read-only", "--tmpfs", "/tmp"),
+            *("--cap-drop", "ALL", "--no-healthcheck"),
             *("--user", web["Config"]["User"], "--label", f"postdo.stack={environment.prefix}"),
-            *(word for setting in settings for word in ("--env", setting)),
+            *(word for setting in web["Config"]["Env"] for word in ("--env", setting)),
             *(word for mount in mounts for word in ("--volume", mount)),
             *(web["Image"], "python", "manage.py", "showmigrations", "--plan"),
         )
