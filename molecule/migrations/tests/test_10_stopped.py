@@ -163,7 +163,11 @@ def test_what_only_many_rows_show(first):
     addresses = first.run("hostname --all-ip-addresses").split()
     knock = """python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8099))'"""
     wait_until(lambda: first.attempt(knock).code == 0, "a listener")
-    places = [("192.0.2.1", 80), (live, 5432), *((one, 8099) for one in addresses if ":" not in one)]
+    places = [
+        ("192.0.2.1", 80),
+        (live, 5432),
+        *((one, 8099) for one in addresses if ":" not in one),
+    ]
     # Secrets that are real, but the database's password: the copy has the same, and there is no way to take it anywhere.
     real = first.run(
         "find /etc/postdo -type f ! -name postgres_password -exec sha256sum {} + | cut -c 1-64"
