@@ -51,8 +51,8 @@ class Exercised:
 
     `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`,
     `full insert`, `update`, `changing update` and `filter` (where these fail, of each column's as well) and `unique
-    COLUMNS`, of one that Django does not manage of `read` alone; `untried` maps it to what a rule refused that made-up values may break,
-    and why; `requests` maps "GET /path" to the answer's status.
+    COLUMNS`, of one that Django does not manage of `read` alone; `untried` maps it to what a rule refused that made-up
+    values may break, and why; `requests` maps "GET /path" to the answer's status.
     """
 
     checks: str = ""

@@ -124,9 +124,10 @@ class Trial:
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             found["error"] = failures.words(error)
             found["culprits"] = failures.culprits(error, self._connection)
-            # What a transaction wrote is counted, and undone all the same.
-            after = {} if atomic else relations.read(self._connection)
-            found["left"] = [] if atomic else sorted(relations.differing(before, after))
+            found["left"] = []
+            if not atomic:
+                after = relations.read(self._connection)
+                found["left"] = sorted(relations.differing(before, after))
             self._tell(found)
             raise Stopped from error
         # What it has set in its session (where names are looked for, in which time zone) is not the next one's.

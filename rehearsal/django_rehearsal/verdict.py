@@ -23,11 +23,11 @@ class Facts:
     `about` says in a few words each what was rehearsed, by name ("release": "1f3a…"), and `steps` how many seconds each
     step took. `look` is what `look` answered of the live database, and `last` what it answered after the last
     deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
-    could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told,
-    With `told` nothing is to be migrated, so that all that is found is only told. `unended` says that the migration after the last of `migrations` did not end, and why it was ended,
-    `new` is what the new release can do after all of them, `migrations` what `rehearse`
-    told of each, with what the release could do after it as its `exercise`. `point` names the moment to go back to,
-    `catalog` is the schema at the rehearsal's end. `free` is the room on the database's
+    could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told.
+    `migrations` is what `rehearse` told of each, with what that release could do after it as its `exercise`, `unended`
+    that the one after the last of them did not end, and why it was ended, `new` what the new release can do after all of
+    them. With `told` nothing is to be migrated, so that all that is found is only told. `point` names the moment to go
+    back to, `catalog` is the schema at the rehearsal's end. `free` is the room on the database's
     disk in bytes.
     """
 
