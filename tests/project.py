@@ -138,6 +138,10 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
         )
-        while process.stdout.readline() not in ("", f"{ANSWERS}\n"):
-            pass
+        # Byte by byte from the pipe itself: what Python had read ahead, communicate would never see.
+        said = b""
+        while not said.endswith(f"{ANSWERS}\n".encode()) and (
+            byte := os.read(process.stdout.fileno(), 1)
+        ):
+            said += byte
         return process

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from hosts import PRODUCTION, TOOLS, Host, Result, wait_until
 
 WRITER = (TOOLS / "writer.py").read_text()
@@ -104,7 +105,11 @@ class Machine(Host):
     def first_commit(self, ledger: str, since: float, within: int = 60) -> float:
         """Return how many seconds after a moment the first new client had a commit acknowledged."""
         script = f"python3 - wait {DATABASE} {ledger} --since {since:.6f} --seconds {within}"
-        return float(self.run(script, input=WRITER))
+        result = self.attempt(script, timeout=within + 60, input=WRITER)
+        if result.code:
+            look = f"docker ps --all --filter name={DATABASE}; docker logs --timestamps --tail 40 {DATABASE}"
+            pytest.fail(f"{result.said}\n{self.attempt(look).said}")
+        return float(result.out)
 
     def verdict(self, ledger: str) -> dict:
         """Return what the verifier says of a ledger: acknowledged, lost, and when the first lost was."""

@@ -115,11 +115,26 @@ def test_a_failure_leaves_what_was_before_it(shop):
     assert shop.look()["pending"] == ["shop.0003_unique", "shop.0004_never"]
 
 
-def test_two_at_once_are_one(shop):
-    shop.migration("0002_long", "migrations.RunSQL('SELECT pg_sleep(3)', '')")
+@pytest.mark.parametrize("session", ["pass", "editor.connection.close()"], ids=["kept", "closed"])
+def test_two_at_once_are_one(shop, session):
+    """Whatever the migration does with its own session."""
+    code = f"""
+import pathlib, time
+
+def forward(apps, editor):
+    {session}
+    while not pathlib.Path("go-on").exists():
+        time.sleep(0.05)
+"""
+    run = "migrations.RunPython(forward, migrations.RunPython.noop)"
+    shop.migration("0002_waits", run, code=code, atomic=False)
     with begin(shop) as first:
-        assert json.loads(first.stdout.readline()) == {"begin": "shop.0002_long"}
-        assert apply(shop, code=75) == []
+        assert json.loads(first.stdout.readline()) == {"begin": "shop.0002_waits"}
+        time.sleep(0.5)
+        try:
+            assert apply(shop, code=75) == []
+        finally:
+            shop.write("go-on", "")
         first.wait()
     assert first.returncode == 0
 
@@ -266,24 +281,6 @@ def test_why_sql_with_a_transaction_of_its_own_fails_is_told(shop):
     sql = "BEGIN; ALTER TABLE shop_item ADD COLUMN name int; COMMIT"
     shop.migration("0002_own", f"migrations.RunSQL({sql!r}, '')", atomic=False)
     assert "already exists" in apply(shop, code=1)[-1]["why"]
-
-
-def test_two_are_one_though_a_migration_closes_its_session(shop):
-    code = """
-import time
-
-def forward(apps, editor):
-    editor.connection.close()
-    time.sleep(3)
-"""
-    run = "migrations.RunPython(forward, migrations.RunPython.noop)"
-    shop.migration("0002_closes", run, code=code, atomic=False)
-    with begin(shop) as first:
-        assert json.loads(first.stdout.readline()) == {"begin": "shop.0002_closes"}
-        time.sleep(1)
-        assert apply(shop, code=75) == []
-        first.wait()
-    assert first.returncode == 0
 
 
 def test_what_a_migration_sets_in_its_session_is_not_the_next_ones(shop):
