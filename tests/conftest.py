@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server import Server, docker
+from server import Server, docker, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -58,7 +58,7 @@ def run():
 
 @pytest.fixture(scope="session")
 def python(run, repository, tmp_path_factory):
-    """Return a Python that has what the application's lock says, and nothing else."""
+    """Yield a Python that has what the application's lock says, and nothing else; beside it serves a starter."""
     place = tmp_path_factory.mktemp("django") / "venv"
     lock = repository / "app/requirements.txt"
     env = {"UV_SYSTEM_CERTS": "1"}
@@ -68,7 +68,14 @@ def python(run, repository, tmp_path_factory):
     ):
         answer = run(*command, env=env)
         assert answer.returncode == 0, answer.stderr
-    return place / "bin/python"
+    python, starter = place / "bin/python", place / "bin/starter"
+    words = [python, REPOSITORY / "tests/starter.py", "serve", starter]
+    # Where programs find what is compiled already.
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPYCACHEPREFIX": str(place / "cache")}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=env) as serving:
+        until(starter.exists)
+        yield python
+        serving.stdin.close()
 
 
 @pytest.fixture(scope="session")

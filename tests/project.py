@@ -10,6 +10,7 @@ from server import PASSWORD
 
 # Where the package django_rehearsal is.
 PACKAGE = Path(__file__).resolve().parent.parent / "rehearsal"
+STARTER = Path(__file__).with_name("starter.py")
 ANSWERS = "django_rehearsal answers:"
 
 SETTINGS = """
@@ -39,6 +40,8 @@ class Project:
 
     def __init__(self, path, python, server, runtime):
         self.path, self.python, self.runtime = path, python, runtime
+        # How Python begins with a program: by a fork of one that has imported Django.
+        self.starting = [python, "-IS", STARTER, "start", python.parent / "starter"]
         self.server = server
         # Where else the package finds what it imports.
         self.beside = []
@@ -91,7 +94,7 @@ class Project:
         asking, answering = os.pipe()
         try:
             return subprocess.run(
-                [self.python, self.runtime / program, *arguments],
+                [*self.starting, self.runtime / program, *arguments],
                 cwd=self.path,
                 env=self.with_package(),
                 stdin=asking,
@@ -113,7 +116,7 @@ class Project:
 
     def manage(self, *arguments):
         """Run a command of Django that must succeed; return its output."""
-        command = [self.python, "manage.py", *arguments]
+        command = [*self.starting, "manage.py", *arguments]
         process = subprocess.run(
             command, cwd=self.path, env=self.env, capture_output=True, text=True, check=False
         )
@@ -130,7 +133,7 @@ class Project:
     def asking(self, operation, *arguments):
         """Begin one operation of django_rehearsal and return its process, which has nothing but answers to say now."""
         process = subprocess.Popen(
-            [self.python, "-m", "django_rehearsal", operation, *arguments],
+            [*self.starting, "-m", "django_rehearsal", operation, *arguments],
             cwd=self.path,
             env=self.with_package(),
             stdin=subprocess.PIPE,

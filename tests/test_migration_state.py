@@ -805,7 +805,7 @@ def test_a_missing_driver_is_told_in_one_line(project, run, tmp_path, repository
         further = wanted if "pip" in command else []
         answer = run(*command, tmp_path / "venv", *further, env={"UV_SYSTEM_CERTS": "1"})
         assert answer.returncode == 0, answer.stderr
-    project.python = tmp_path / "venv/bin/python"
+    project.starting = [tmp_path / "venv/bin/python"]
     project.env["TEST_APPS"] = apps
     project.write("shop/models.py", THING)
     assert "psycopg[binary]" in failure(project.run("migration_state.py", "--make"))
