@@ -240,6 +240,8 @@ class Copy:
         if remote:
             words = ["docker", "network", "disconnect", self.source.edge, self.container]
             run(*words, doing="Closing the copy's way out")
+            # The engine's name server would still answer it, and ask others.
+            Path(inspect("container", self.container)["ResolvConfPath"]).write_text("")
         # By --add-host it would be gone again: a network that is left takes the names of all that are in it.
         with Path(inspect("container", self.container)["HostsPath"]).open("a") as hosts:
             hosts.write(f"127.0.0.1\t{environment.container}\n")
