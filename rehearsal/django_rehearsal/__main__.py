@@ -27,6 +27,7 @@ try:
         contents,
         exercise,
         failures,
+        findings,
         fit,
         health,
         history,
@@ -39,6 +40,7 @@ try:
         rewind,
         trial,
         verdict,
+        wording,
     )
 except (ImportError, ImproperlyConfigured) as error:
     # With Python's own status this would be a migration that failed.
@@ -158,13 +160,13 @@ def _rehearse(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
 
 def _judge(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     """say what the facts on standard input mean by this project's policy, for a terminal and as a page"""
-    facts, ruled = verdict.Facts(**json.load(sys.stdin)), policy.read(entry.HERE)
+    facts, ruled = findings.Facts(**json.load(sys.stdin)), policy.read(entry.HERE)
     found = verdict.judge(facts, ruled)
     say(
         {
             "go": not any(one.stops for one in found),
-            "why": verdict.brief(found),
-            "lines": verdict.describe(facts, found) + verdict.unused(facts, ruled, found),
+            "why": wording.brief(found),
+            "lines": wording.describe(facts, found) + verdict.unused(facts, ruled, found),
             "limits": verdict.limits(facts),
             "page": report.page(facts, ruled, found),
         }

@@ -32,9 +32,9 @@ from django.utils import timezone
 from . import failures
 
 _LONGEST = 10_000  # characters of a text, though its field may allow more
-_NO_SUCH_ROW, _TWICE, _CHECK = "23503", "23505", "23514"
-# And an exclusion: that such a rule refuses a made-up value says nothing.
-_RULES = (_NO_SUCH_ROW, _TWICE, _CHECK, "23P01")
+# The rules of a database: that one of them refuses a made-up value need not say anything about the code.
+_NO_SUCH_ROW, _TWICE, _CHECK, _EXCLUDED = "23503", "23505", "23514", "23P01"
+_RULES = {_NO_SUCH_ROW, _TWICE, _CHECK, _EXCLUDED}
 _TEXTS = (models.CharField, models.TextField)
 _UNMATCHED, _NOT_KEPT = "42P10", "nothing in the database keeps that unique"
 # The columns of a unique index.
@@ -72,10 +72,11 @@ def exercise(requests: Iterable[dict]) -> Exercised:
         if not model._meta.swapped and not model._meta.proxy and _is_here(model):
             tried = _model(model)
             label = model._meta.label
+            refused = {action: str(why) for action, why in tried.items() if why.by_rule}
             done.models[label] = {
-                action: "" if why.by_rule else str(why) for action, why in tried.items()
+                action: "" if action in refused else str(why) for action, why in tried.items()
             }
-            if refused := {action: str(why) for action, why in tried.items() if why.untried}:
+            if refused:
                 done.untried[label] = refused
     if requests:
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
@@ -105,16 +106,18 @@ def _checks() -> str:
 class _Why(str):
     """Why something did not work, beginning with PostgreSQL's code; empty if it did.
 
-    `by_rule` says that a rule refused it which a made-up value may break, `untried` that it could be done otherwise.
+    `by_rule` says that a rule refused it which a made-up value may break, so that it was not tried.
     """
 
-    by_rule = untried = False
+    by_rule = False
 
 
-def _tried(action: Callable[[], object], *, given: Container[str] | None = None) -> _Why:
+def _tried(
+    action: Callable[[], object], *, rules: Container[str] = (), made_up: Container[str] = ()
+) -> _Why:
     """Do something, all the way to what a COMMIT would check, and undo it; return why it did not work.
 
-    `given` names the columns whose values are made up (None: those of a row that is there, or none).
+    `made_up` names the columns whose values are made up, and `rules` the codes of what these may break.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     try:
@@ -125,25 +128,25 @@ def _tried(action: Callable[[], object], *, given: Container[str] | None = None)
             transaction.set_rollback(True)
     except Exception as error:  # noqa: BLE001 - the project's own code may raise anything, and that is the answer
         why = _Why(f"{failures.sqlstate(error)} {failures.words(error)}".strip())
-        why.by_rule = why.untried = given is not None and _may_be_broken(error, given)
+        code = failures.sqlstate(error)
+        why.by_rule = code in rules and (code != _TWICE or _is_double(error, made_up))
         return why
     return _Why()
 
 
-def _may_be_broken(error: Exception, given: Container[str]) -> bool:
-    """Return whether it is a rule that refuses, about values that are made up."""
-    code = failures.sqlstate(error)
-    if code == _TWICE:
-        # A number that the database gives itself is nobody's invention.
-        diagnosis = error.__cause__.diag
-        if not diagnosis.constraint_name:
-            # No index says so, but a trigger, and it may say so of every row.
-            return False
-        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-            cursor.execute(_INDEXED, [diagnosis.schema_name, diagnosis.constraint_name])
-            columns = [name for (name,) in cursor.fetchall()]
-        return not columns or any(name in given for name in columns)
-    return code in _RULES
+def _is_double(error: Exception, made_up: Container[str]) -> bool:
+    """Return whether made-up values are what would be there twice.
+
+    A number that the database gives itself is nobody's invention; and where no index says so, a trigger does, which may
+    say so of every row.
+    """
+    diagnosis = error.__cause__.diag
+    if not diagnosis.constraint_name:
+        return False
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(_INDEXED, [diagnosis.schema_name, diagnosis.constraint_name])
+        columns = [name for (name,) in cursor.fetchall()]
+    return not columns or any(name in made_up for name in columns)
 
 
 def _model(model: type[models.Model]) -> dict[str, _Why]:
@@ -152,28 +155,26 @@ def _model(model: type[models.Model]) -> dict[str, _Why]:
     done = {"read": _tried(lambda: found.extend(_rows(model)[:1]))}
     if not model._meta.managed:
         return done
-    row = found[0] if found else None
-    given = {one.column for one in _columns(model) if not isinstance(one, models.AutoField)}
+    row = next(iter(found), None)
+    made_up = {one.column for one in _columns(model) if not isinstance(one, models.AutoField)}
     kinds = {
-        "insert": _value,
-        # The rows that are there may all be filled where the code leaves a column empty.
-        "bare insert": _bare,
+        # What it refers to is there.
+        "insert": (_value, _RULES - {_NO_SUCH_ROW}),
+        # The rows that are there may all be filled where the code leaves a column empty; a check has nothing to object to.
+        "bare insert": (_bare, _RULES - {_NO_SUCH_ROW, _CHECK}),
         # And all shorter than what the code lets visitors write.
-        "full insert": _widest,
+        "full insert": (_widest, _RULES),
     }
-    for action, value in kinds.items():
-        why = _tried(lambda value=value: _insert(model, lambda one: value(one, row)), given=given)
-        # Of one like a row that is there, what it refers to is there, and nothing that a check looks at is made up in a
-        # bare one.
-        meant = {"insert": _NO_SUCH_ROW, "bare insert": (_NO_SUCH_ROW, _CHECK)}.get(action)
-        if row is not None and meant and why.startswith(meant):
-            why.by_rule = why.untried = False
-        if row is None and why.startswith(_NO_SUCH_ROW):
-            # There is no row that it could refer to, so nobody can insert one.
-            why.untried = False
-        done[action] = why
+    for action, (value, rules) in kinds.items():
+        why = _tried(
+            lambda value=value: _insert(model, lambda one: value(one, row)),
+            rules=_RULES if row is None else rules,
+            made_up=made_up,
+        )
+        # Where there is no row that it could refer to, nobody can insert one.
+        done[action] = _Why() if row is None and why.startswith(_NO_SUCH_ROW) else why
     done["update"] = _tried(lambda: _update(model, row, _same(model, row)))
-    if row:
+    if row is not None:
         done |= _each("changing update", _others(model, row), lambda to: _change(model, row, to))
         done |= _each("filter", _same(model, row), lambda by: _filter(model, row, by))
     for columns, condition in _unique(model):
@@ -185,15 +186,13 @@ def _each(
     action: str, values: dict[str, object], do: Callable[[dict[str, object]], None]
 ) -> dict[str, _Why]:
     """Try something with all columns at once, and where that fails with each alone."""
-    done = {action: _tried(lambda: do(values), given=values)}
+    # None of these columns refers to a row, as far as the code knows.
+    rules = _RULES - {_NO_SUCH_ROW}
+    done = {action: _tried(lambda: do(values), rules=rules, made_up=values)}
     if done[action]:
         for name, value in values.items():
             one = {name: value}
-            done[f"{action} of {name}"] = _tried(lambda one=one: do(one), given=one)
-    for why in done.values():
-        # None of these columns refers to a row, as far as the code knows.
-        if why.startswith(_NO_SUCH_ROW):
-            why.by_rule = why.untried = False
+            done[f"{action} of {name}"] = _tried(lambda one=one: do(one), rules=rules, made_up=one)
     return done
 
 
@@ -224,8 +223,8 @@ def _update(model: type[models.Model], row: models.Model | None, values: dict[st
     if values:
         # Without a row PostgreSQL is asked all the same, for none().update() would not ask it.
         none = {"where": ["false"]}
-        chosen = _rows(model).filter(pk=row.pk) if row else _rows(model).extra(**none)
-        if chosen.update(**values) == 0 and row:
+        chosen = _rows(model).extra(**none) if row is None else _rows(model).filter(pk=row.pk)
+        if chosen.update(**values) == 0 and row is not None:
             raise DatabaseError("the change was taken, and the database has not kept it")
 
 
@@ -253,7 +252,7 @@ def _filter(model: type[models.Model], row: models.Model, values: dict[str, obje
 def _same(model: type[models.Model], row: models.Model | None) -> dict[str, object]:
     """Return the values that a row has, by column; made-up ones where there is no row."""
     return {
-        one.attname: getattr(row, one.attname) if row else _value(one, None)
+        one.attname: _value(one, None) if row is None else getattr(row, one.attname)
         for one in _columns(model)
         if not one.primary_key
     }

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from django.template import Context, Engine, Library
 
-from . import verdict
+from . import verdict, wording
+from .findings import Facts, Finding
 from .policy import Policy
-from .verdict import Facts, Finding
 
 # By the class of what waits: in a timeline's bars and in the words beside them.
 _KINDS = {"reads and writes": "all", "writes": "writes"}
@@ -27,13 +27,13 @@ def page(facts: Facts, policy: Policy, found: list[Finding]) -> str:
     """Return the page as HTML."""
     engine = Engine(dirs=[str(Path(__file__).parent)])
     engine.template_builtins.append(_FILTERS)
-    names = verdict.told_of(facts)
+    names = wording.told_of(facts)
     spent = sum(one["seconds"] for one in facts.migrations)
     total = spent or 1.0
     begun, migrations = 0.0, []
     rehearsed = {one["migration"]: one for one in facts.migrations}
     for name in names:
-        its = verdict.told_once([one for one in found if one.migration == name])
+        its = wording.told_once([one for one in found if one.migration == name])
         one = rehearsed.get(name)
         row = {
             "name": name,
@@ -83,13 +83,13 @@ def _drawn(one: dict, begun: float, total: float) -> dict:
             for lock in one["locks"]
             if lock["blocks"]
         ],
-        "wal_words": verdict.size(one.get("wal", 0)),
-        "back": verdict.describe_reversal(one["reversal"]) if "reversal" in one else "",
-        "changed": [verdict.describe_change(change) for change in one.get("changes", ())]
+        "wal_words": wording.size(one.get("wal", 0)),
+        "back": wording.describe_reversal(one["reversal"]) if "reversal" in one else "",
+        "changed": [wording.describe_change(change) for change in one.get("changes", ())]
         + [f"the {key} goes" for key in one.get("dropped", ())],
         "sizes": [
             table
-            | {"before": verdict.size(table["bytes"][0]), "after": verdict.size(table["bytes"][1])}
+            | {"before": wording.size(table["bytes"][0]), "after": wording.size(table["bytes"][1])}
             for table in one.get("tables", ())
         ],
     }

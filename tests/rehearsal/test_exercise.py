@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from django_rehearsal.findings import Facts
 from django_rehearsal.policy import Policy
-from django_rehearsal.verdict import Facts, judge
+from django_rehearsal.verdict import judge
 from project import SETTINGS
 
 ADD = "migrations.AddField('item', 'size', models.IntegerField({}))"
@@ -64,6 +65,12 @@ def test_everything_works_before_and_nothing_is_left(shop, serving, rows):
     assert all(why == "" for tried in found["models"].values() for why in tried.values())
     assert found["requests"] == {"GET /items": 200, "POST /kinds": 201}
     assert rows() == before
+
+
+def test_a_row_that_python_takes_for_nothing_is_a_row(shop, serving):
+    name = "    name = models.CharField(max_length=50)\n"
+    serving.models((name, f"{name}    def __len__(self): return 0\n"))
+    assert "changing update" in exercise(serving)["models"]["shop.Item"]
 
 
 def test_empty_tables_can_be_tried_too(shop, serving):

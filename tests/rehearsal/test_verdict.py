@@ -4,9 +4,9 @@ import json
 import tomllib
 
 import pytest
-from django_rehearsal import verdict
+from django_rehearsal import verdict, wording
+from django_rehearsal.findings import Facts
 from django_rehearsal.policy import Adopted, Override, Policy
-from django_rehearsal.verdict import Facts
 
 STRICT = Policy()
 LOOK = {
@@ -183,7 +183,7 @@ def test_who_waits_for_a_table_is_told_once():
 def test_what_is_to_be_done_is_told_once_for_the_same():
     lost = [{"kind": "gone", "where": f"a.{name}", "count": 1} for name in "bc"]
     known = facts(changes=lost)
-    lines = verdict.describe(known, verdict.judge(known, STRICT))
+    lines = wording.describe(known, verdict.judge(known, STRICT))
     assert sum("data-loss: a." in line for line in lines) == 2
     assert sum("[[override]]" in line for line in lines) == 1
 
@@ -244,6 +244,13 @@ def test_a_release_that_does_not_fit_its_own_schema_stops():
     assert "insert of shop.Item" in found.text and "update" not in found.text
 
 
+def test_a_table_that_the_release_itself_may_not_read_stops():
+    known = facts()
+    known.new = {"models": {"shop.Box": {"read": "42501 permission denied", "insert": "42501 no"}}}
+    (found,) = verdict.judge(known, STRICT)
+    assert found.kind == "new-release" and "permission denied" in found.text
+
+
 def test_a_model_that_django_does_not_manage_needs_no_table_of_its_own():
     known = facts()
     known.new = {"models": {"shop.Rights": {"read": '42P01 relation "rights" does not exist'}}}
@@ -257,7 +264,7 @@ def test_an_override_lets_one_finding_of_one_migration_pass_with_its_reason():
     allowed = verdict.judge(lost, policy)[0]
     assert allowed.allowed == "it was moved"
     assert any(
-        "it was moved" in line for line in verdict.describe(lost, verdict.judge(lost, policy))
+        "it was moved" in line for line in wording.describe(lost, verdict.judge(lost, policy))
     )
     other = Policy(overrides=(Override("shop.0003_y", ("data-loss",), "it was moved"),))
     assert "data-loss" in stops(lost, other)
@@ -293,7 +300,7 @@ def test_what_is_done_after_all_migrations_is_allowed_by_the_signals_name():
     assert not found.stops
     assert verdict.unused(known, allowed, [found]) == []
     known.look = LOOK | {"pending": []}
-    first, second = verdict.describe(known, [found])
+    first, second = wording.describe(known, [found])
     assert first.startswith("go    post_migrate: 0.20 s") and "they are made anew" in second
     assert verdict.unused(facts(), allowed, []) == []
 
@@ -304,7 +311,7 @@ def test_what_would_stop_no_deploy_is_only_told():
     assert stops(known) == ["sequence"]
     known.told = True
     found = verdict.judge(known, STRICT)
-    first, second, _ = verdict.describe(known, found)
+    first, second, _ = wording.describe(known, found)
     assert "would not be stopped" in first and second.strip() == "warning sequence: behind"
 
 
@@ -357,7 +364,7 @@ def test_warnings_become_stops_where_the_project_says_so(kind):
 
 def test_a_line_for_each_migration():
     known = facts(look={"pending": ["shop.0002_x", "shop.0003_y"]}, locks=[LOCK])
-    lines = verdict.describe(known, verdict.judge(known, Policy()))
+    lines = wording.describe(known, verdict.judge(known, Policy()))
     assert lines[0].startswith(
         "STOP  shop.0002_x: 0.20 s, reads and writes of shop_item wait 4.00 s"
     )
