@@ -42,7 +42,7 @@ def start(path, words):
 
 
 def serve(path):
-    """Fork for each program, in which the rest of this is done; return its words there."""
+    """Fork for each program; only the program's own process returns, with its words."""
     for name in IMPORTS:
         importlib.import_module(name)
     # Nobody waits for those that watch over a program.
@@ -63,7 +63,7 @@ def serve(path):
 
 
 def watch(connection):
-    """Fork once more; end with the program, and end the program with who started it. Return its words in the fork."""
+    """Fork the program; end when it ends, and kill it when its starter is gone. Return its words in the program."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, _, _ = socket.recv_fds(connection, 4, 3)
     told = connection.makefile("rb", buffering=0)

@@ -180,7 +180,9 @@ def _exercise(asked: argparse.Namespace, say: Callable[[object], None]) -> int:
     again = True
     while again:
         done = exercise.exercise(asked.requests)
-        # As requests do, each time with a connection of its own; what it counted is counted when it is closed.
+        # What was undone is counted by the server too, and is not to be counted later as the next migration's.
+        relations.flush(connection)
+        # As requests do, each time with a connection of its own.
         connection.close()
         say(asdict(done))
         again = bool(sys.stdin.readline())

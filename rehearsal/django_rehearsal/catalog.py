@@ -163,7 +163,7 @@ def unnamed(before: Catalog, after: Catalog, statements: Iterable[str]) -> list[
 
 
 def _went_along(table: str, definition: str, gone: Iterable[str]) -> bool:
-    """Return whether a constraint is none of those that are missed, or went with a column of its own."""
+    """Return whether a lost constraint need not be told: of another kind, or gone with its column."""
     if not _OF_COLUMNS.match(definition):
         return True
     columns = [key for key in gone if key.startswith(f"column {table}.")]

@@ -17,8 +17,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .relations import secured, unsecured
 
-# Tables, those of extensions and of other roles left out: name, the tables that are read with its rows, columns, how each
-# is read as a text, whether a value of it may be an empty one, its type, and the table's number if it has one.
+# Tables that this role may read, without those of extensions: name, its parents, columns, how each is read as a text,
+# whether a value of it may be an empty text, its type, and the integer column that is the primary key, if one is.
 _TABLES = """
 SELECT c.oid::regclass::text,
        ARRAY(SELECT h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = c.oid ORDER BY h.inhseqno),
@@ -60,9 +60,8 @@ class Column:
 class Table:
     """What a table holds itself, and the tables that are read with its rows.
 
-    `visible` is the number of rows that this role's own queries find in it, where row security has a say in that. `last`
-    is the highest number of a row. `old` is what the rows of before hold, where there are more now and these can be told
-    by their numbers.
+    `visible` is the number of rows that this role's own queries find in it, where row security is active. `last` is the
+    highest integer key. `old` is what the rows with keys up to the `last` of before hold, where there are more rows now.
     """
 
     rows: int
@@ -85,7 +84,7 @@ _Columns = dict[str, tuple[str, str]]
 
 @dataclass(frozen=True)
 class _Known:
-    """A table before it is read: the tables that are read with its rows, its columns, and its number if it has one."""
+    """A table before it is read: its parents, its columns, and the integer column that is its key, if one is."""
 
     parents: tuple[str, ...]
     columns: _Columns
@@ -238,19 +237,26 @@ class Change:
 
 
 def compare(
-    before: Contents, after: Contents, deleted: dict[str, int] | None = None
+    before: Contents,
+    after: Contents,
+    deleted: dict[str, int] | None = None,
+    names: dict[str, str] | None = None,
 ) -> list[Change]:
     """Return what is not as it was in the tables that both were read for, or that `after` lacks.
 
-    `deleted` has the number of rows that were deleted of each table, whatever came in their place. What is found
-    whole under another name was renamed and is no change.
+    `deleted` has the number of rows that were deleted of each table, whatever came in their place, and `names` what the
+    same tables are called after it. What is found whole under another name was renamed and is no change.
     """
     found: list[Change] = []
     old_whole, new_whole = whole(before), whole(after)
     old_members, new_members = _members(before), _members(after)
     arrived = {table: new_whole[table] for table in after.keys() - before.keys()}
     for table, old in sorted(old_whole.items()):
-        new = new_whole.get(table) or _renamed(old, arrived)
+        new = (
+            new_whole.get(table)
+            or arrived.get((names or {}).get(table, ""))
+            or _renamed(old, arrived)
+        )
         if new is None:
             if old.rows:
                 found.append(Change("table", table, old.rows))

@@ -9,7 +9,7 @@ from .catalog import PART, Catalog
 
 # Kinds of objects that hang on a table, and go and come with it.
 _PARTS = ("column", "constraint", "index", "trigger", "policy", "rule", "comment")
-# Objects that no migration of Django's makes unless it is told to: somebody else's, and no harm by themselves.
+# Kinds of objects that are somebody else's where no migration makes them, and do no harm by themselves.
 _FOREIGN = (
     "table",
     "view",

@@ -4,8 +4,8 @@ Every model is read. Of each a row is inserted that is like one that is there, o
 and one with the longest values that its fields allow; a row is updated, with its own values and with others, which must
 be kept, and looked for by its values; and the database is asked whether it keeps unique what the model says is unique.
 Requests that the operator lists are made.
-Each answer is to be compared with one from before the schema changed, so what a made-up row can't do in any case (break a
-rule that only the application knows, for example) says nothing.
+Each answer is to be compared with one from before the schema changed, because a made-up row may fail in any case (it may
+break a rule that only the application knows, for example).
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import ipaddress
 import random
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from django.apps import apps
 from django.conf import settings
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.core.wsgi import get_wsgi_application
@@ -37,6 +40,11 @@ _NO_SUCH_ROW, _TWICE, _CHECK, _EXCLUDED = "23503", "23505", "23514", "23P01"
 _RULES = {_NO_SUCH_ROW, _TWICE, _CHECK, _EXCLUDED}
 _TEXTS = (models.CharField, models.TextField)
 _UNMATCHED, _NOT_KEPT = "42P10", "nothing in the database keeps that unique"
+_SEQUENCES = """
+SELECT seqrelid::regclass::text FROM pg_sequence
+WHERE has_sequence_privilege(seqrelid, 'SELECT') AND has_sequence_privilege(seqrelid, 'UPDATE')
+  AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = seqrelid), 'USAGE')
+"""
 # The columns of a unique index.
 _INDEXED = """
 SELECT a.attname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -50,9 +58,9 @@ class Exercised:
     """What a release could do: an empty text, or why not.
 
     `checks` is what Django's checks say; `models` maps "app.Model" to what became of `read`, `insert`, `bare insert`,
-    `full insert`, `update`, `changing update` and `filter` (where these fail, of each column's as well) and `unique
-    COLUMNS`, of one that Django does not manage of `read` alone; `untried` maps it to what a rule refused that made-up
-    values may break, and why; `requests` maps "GET /path" to the answer's status.
+    `full insert`, `update`, `changing update`, `filter` (these two for each column too, if all at once fail) and `unique
+    COLUMNS`; an unmanaged model has `read` alone. `untried` maps it to what failed only because made-up values may break
+    a rule, and why; `requests` maps "GET /path" to the answer's status.
     """
 
     checks: str = ""
@@ -67,6 +75,15 @@ def exercise(requests: Iterable[dict]) -> Exercised:
     Raises django.db.Error where the database can't be reached.
     """
     connections[DEFAULT_DB_ALIAS].ensure_connection()
+    # What was answered before the migration may be kept here, and is not what this is about.
+    for cache in caches.all(initialized_only=True):
+        if isinstance(cache, LocMemCache):
+            cache.clear()
+    with _numbers_kept():
+        return _exercised(requests)
+
+
+def _exercised(requests: Iterable[dict]) -> Exercised:
     done = Exercised(checks=_checks())
     for model in apps.get_models(include_auto_created=True):
         if not model._meta.swapped and not model._meta.proxy and _is_here(model):
@@ -86,6 +103,33 @@ def exercise(requests: Iterable[dict]) -> Exercised:
             method = request.get("method", "GET").upper()
             done.requests[f"{method} {request['path']}"] = _request(method, request)
     return done
+
+
+@contextmanager
+def _numbers_kept() -> Iterator[None]:
+    """Put the sequences back afterwards: rows that are undone keep their numbers, and would hide that one is behind."""
+    before = _numbers()
+    try:
+        yield
+    finally:
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            for sequence, number in _numbers().items():
+                if number != before.get(sequence, number):
+                    cursor.execute(
+                        "SELECT setval(%s::regclass, %s, %s)", [sequence, *before[sequence]]
+                    )
+
+
+def _numbers() -> dict[str, tuple[int, bool]]:
+    """Return of each sequence that may be set its last number, and whether that was given."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(_SEQUENCES)
+        names = [name for (name,) in cursor.fetchall()]
+        found = {}
+        for name in names:
+            cursor.execute(f"SELECT last_value, is_called FROM {name}")
+            found[name] = cursor.fetchone()
+    return found
 
 
 def _is_here(model: type[models.Model]) -> bool:
@@ -137,8 +181,8 @@ def _tried(
 def _is_double(error: Exception, made_up: Container[str]) -> bool:
     """Return whether made-up values are what would be there twice.
 
-    A number that the database gives itself is nobody's invention; and where no index says so, a trigger does, which may
-    say so of every row.
+    Not so for a number that the database gives; nor where no index is named, because then a trigger objects, which may
+    object to every row.
     """
     diagnosis = error.__cause__.diag
     if not diagnosis.constraint_name:
@@ -152,17 +196,20 @@ def _is_double(error: Exception, made_up: Container[str]) -> bool:
 def _model(model: type[models.Model]) -> dict[str, _Why]:
     """Read, insert and update a row of a model, each on its own."""
     found: list[models.Model] = []
-    done = {"read": _tried(lambda: found.extend(_rows(model)[:1]))}
+    # The same row each time, as long as it is there. What Django does not manage may have no index for an order.
+    order = [one.attname for one in getattr(model._meta, "pk_fields", [model._meta.pk])]
+    rows = _rows(model).order_by(*order) if model._meta.managed else _rows(model)
+    done = {"read": _tried(lambda: found.extend(rows[:1]))}
     if not model._meta.managed:
         return done
     row = next(iter(found), None)
     made_up = {one.column for one in _columns(model) if not isinstance(one, models.AutoField)}
     kinds = {
-        # What it refers to is there.
+        # Foreign keys must hold.
         "insert": (_value, _RULES - {_NO_SUCH_ROW}),
-        # The rows that are there may all be filled where the code leaves a column empty; a check has nothing to object to.
+        # Checks must hold too: code may leave a column empty that is filled in every row that is there.
         "bare insert": (_bare, _RULES - {_NO_SUCH_ROW, _CHECK}),
-        # And all shorter than what the code lets visitors write.
+        # Only the columns' lengths and ranges must hold: every row that is there may be shorter than code allows.
         "full insert": (_widest, _RULES),
     }
     for action, (value, rules) in kinds.items():
@@ -214,7 +261,8 @@ def _insert(model: type[models.Model], value: Callable[[models.Field], object]) 
         setattr(new, one.attname, value(one))
     # Without signals: they are the application's deeds, and this is about its tables.
     told = {"returning_fields": _columns(model)[:1], "using": DEFAULT_DB_ALIAS, "raw": True}
-    if None in _rows(model)._insert([new], fields=fields, **told):
+    # Of a row that was not kept some releases of Django return nothing, others None.
+    if not any(_rows(model)._insert([new], fields=fields, **told)):
         raise DatabaseError("the row was taken, and the database has not kept it")
 
 
@@ -267,8 +315,10 @@ def _others(model: type[models.Model], row: models.Model) -> dict[str, object]:
         now, value = getattr(row, one.attname), _made_up(one)
         if isinstance(now, bool):
             value = not now
-        if value != now:
-            found[one.attname] = value
+        # Whether two arrays of numbers are the same may have no single answer.
+        with suppress(ValueError, TypeError):
+            if value != now:
+                found[one.attname] = value
     return found
 
 
@@ -312,7 +362,7 @@ def _value(one: models.Field, like: models.Model | None) -> object:
 
 
 def _free(one: models.Field, like: models.Model | None, others: list[models.Field]) -> list[object]:
-    """Return a row to refer to, if there is any, that with the others' values of a row is not referred to yet."""
+    """Return a list of one key, or none: one that no row has yet beside the others' values in `like`."""
     target = one.target_field
     rows = _rows(target.model)
     if like is not None:
@@ -326,13 +376,16 @@ def _bare(one: models.Field, like: models.Model | None) -> object:
     """Return the least that a new row's column may have; what must be there and can't be empty is taken from a row."""
     apart = _apart(one, like)
     if one.has_default() and apart is None:
-        return one.get_default()
+        default = one.get_default()
+        # Some write that of a field which must be given: no value is no value for it.
+        if default is not None or one.null:
+            return default
     if one.null and not one.primary_key:
         return None
     if like is not None and apart is None:
         return getattr(like, one.attname)
     if one.choices and apart is None:
-        return one.flatchoices[0][0]
+        return next((value for value, _ in one.flatchoices if value is not None), None)
     if one.is_relation and (free := _free(one, like, apart or [])):
         return free[0]
     target = one
@@ -352,18 +405,21 @@ def _widest(one: models.Field, like: models.Model | None) -> object:
         return _value(one, like)
     if kind in ("CharField", "SlugField", "TextField", "FileField", "FilePathField"):
         return "x" * min(one.max_length or _LONGEST, _LONGEST)
+    if any(getattr(other, "generated", False) for other in one.model._meta.local_fields):
+        # What the database derives from it may be larger than its own column.
+        return _value(one, like)
     if kind == "DecimalField" and one.max_digits:
-        return decimal.Decimal("9" * one.max_digits).scaleb(-one.decimal_places)
+        return decimal.Decimal((0, (9,) * one.max_digits, -one.decimal_places))
     if kind.endswith("IntegerField"):
         return connections[DEFAULT_DB_ALIAS].ops.integer_field_range(kind)[1]
     return _value(one, like)
 
 
 def _apart(one: models.Field, like: models.Model | None) -> list[models.Field] | None:
-    """Return the fields with which this one's value may occur once only, where it is the one to be another; else None.
+    """Return the fields that this one is unique together with, if it is the one to get another value; else None.
 
-    Of several that are unique together, that is the first which refers to nothing, for it can have any value; or one
-    for which there is another row to refer to.
+    Of several that are unique together, that is the first that is no relation, because it can have any value; or the
+    first with a free row to refer to.
     """
     if one.unique:
         return []
@@ -383,7 +439,7 @@ def _apart(one: models.Field, like: models.Model | None) -> list[models.Field] |
 
 
 def _made_up(one: models.Field) -> object:
-    """Return a value of a field's kind that is hardly there yet, the same each time: chance would look like a change."""
+    """Return a value that rows hardly have, the same each time but for times: chance would look like a change."""
     now = datetime.datetime.now(datetime.UTC)
     kind = one.get_internal_type()
     chance = random.Random(f"{one.model._meta.label}.{one.name}")
@@ -417,7 +473,7 @@ def _made_up(one: models.Field) -> object:
 
 def _request(method: str, request: dict) -> int:
     """Make one request and return the status of the answer; what it wrote is undone."""
-    hosts = [host for host in settings.ALLOWED_HOSTS if not host.startswith((".", "*"))]
+    hosts = [host.lstrip(".") for host in settings.ALLOWED_HOSTS if not host.startswith("*")]
     client = Client(raise_request_exception=False, headers={"host": (hosts or ["localhost"])[0]})
     status = 0
 

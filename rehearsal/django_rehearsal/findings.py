@@ -14,8 +14,8 @@ class Facts:
     deploy (`files` and `catalog`). `expected` is the schema that the recorded migrations make, `unplayable` why they
     could not be replayed. `baseline` is what the serving release could do before, `unexercised` why that can't be told.
     `migrations` is what `rehearse` told of each, with what that release could do after it as its `exercise`, `unended`
-    that the one after the last of them did not end, and why it was ended, `new` what the new release can do after all of
-    them. With `told` nothing is to be migrated, so that all that is found is only told. `point` names the moment to go
+    why the one after the last of them was ended, `new` what the new release can do after all of them. With `told` a
+    deploy would judge nothing, so all findings are warnings. `point` names the moment to go
     back to, `catalog` is the schema at the rehearsal's end. `free` is the room on the database's disk in bytes.
     """
 

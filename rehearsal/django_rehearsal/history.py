@@ -27,10 +27,10 @@ from . import fit
 class History:
     """Migrations by name ("app.0001_initial"), each list in the order of application.
 
-    `ghosts` are recorded in the database and in no file. `lost` maps a squashed migration, some of whose replaced ones
-    are applied, to those of them that are not and have no file: nothing brings them in. `strangers` are applications that
+    `ghosts` are recorded in the database and in no file. `lost` maps a squashed migration that replaces applied
+    ones to those it replaces that are neither applied nor in a file: nothing applies them. `strangers` are applications that
     have records and are not installed. `conflicts` has the last migrations of each application that has several.
-    `problem` says why the files could not be read or ordered; then only `recorded` is filled. `files` has the SHA-256 of
+    `problem` says why the files could not be read or ordered; then at most `recorded` is filled. `files` has the SHA-256 of
     each recorded migration's file. `tables` are those of models whose applications have migrations.
     """
 

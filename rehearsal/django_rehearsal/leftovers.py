@@ -45,7 +45,7 @@ def clear(migration: Migration, connection: BaseDatabaseWrapper, *, interrupted:
 
 
 def can_be_resumed(migration: Migration) -> bool:
-    """Return whether of all the code of its own that a migration runs, what is left unfinished can be cleared away."""
+    """Return whether all of a migration's own code is concurrent builds, whose leftovers `clear` drops."""
     return all(
         isinstance(operation, RunSQL)
         and all(_BUILD.match(statement) for statement in _statements(operation))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,6 +22,7 @@ from . import executor, failures, leftovers
 from .guard import Guard
 from .history import name_of
 from .locks import Sampler
+from .policy import AFTERWARDS
 from .statements import without_comments
 from .trial import Stopped
 
@@ -31,12 +33,15 @@ _AGAIN = (failures.LOCK_NOT_AVAILABLE, failures.DEADLOCK)
 _CONCURRENT = re.compile(
     r"\s*(CREATE|DROP|REINDEX|REFRESH|ALTER)\b[^;]*\bCONCURRENTLY\b", re.IGNORECASE
 )
-# One statement that waits for single rows at most, for which nobody queues but who wants the same, or for nothing at all;
-# unless it calls a function that does more.
+# One statement that waits for no more than rows, where only those queue who want the same rows; unless it calls a
+# function that does more.
 _HARMLESS = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|SET|RESET|SAVEPOINT|RELEASE|ROLLBACK)\b[^;]*;?\s*",
     re.IGNORECASE,
 )
+
+
+_Result = TypeVar("_Result")
 
 
 class Busy(Exception):
@@ -70,8 +75,9 @@ class Live:
         self._tell = tell
         self._limits = limits
         self._interrupted = interrupted
-        # How many seconds a lock and a statement may take in the migration that is at work.
-        self._lock = self._statement = 0.0
+        # How many seconds a lock and a statement may take at the moment; what is sent before the first migration is no
+        # migration, and has no second try.
+        self._lock, self._statement = limits.lock, 0.0
         self._guard = Guard()
 
     def run(self) -> None:
@@ -83,7 +89,7 @@ class Live:
                 if not cursor.fetchone()[0]:
                     raise Busy
             connection_created.connect(self._limit, weak=False)
-            executor.migrate(self._step)
+            executor.migrate(self._step, self._afterwards)
 
     def _limit(self, connection: BaseDatabaseWrapper, **_: object) -> None:
         """Tell the server how long a lock and a statement may take."""
@@ -105,6 +111,42 @@ class Live:
     ) -> ProjectState:
         name = name_of(migration)
         self._tell({"begin": name})
+
+        def act() -> tuple[ProjectState, list[str]]:
+            # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
+            self._allow(0.0, self._limits.patience)
+            dropped = leftovers.clear(
+                migration, self._connection, interrupted=name == self._interrupted
+            )
+            self._allow(
+                self._limits.lock if migration.atomic else self._limits.patience,
+                self._limits.statements.get(name, 0.0),
+            )
+            with transaction.atomic() if migration.atomic else self._patiently():
+                return apply(), dropped
+
+        (state, dropped), cost = self._attempt(name, act, again=migration.atomic)
+        # What it has set in its session is not the next one's.
+        self._connection.close()
+        self._tell({"applied": name, **cost, "leftovers": dropped})
+        return state
+
+    def _afterwards(self, send: Callable[[], None]) -> None:
+        """Let the signal at the end be sent, again where that fails for want of a lock: receivers know it more than once."""
+
+        def act() -> None:
+            self._allow(self._limits.lock, self._limits.statements.get(AFTERWARDS, 0.0))
+            send()
+
+        self._attempt(AFTERWARDS, act, again=True)
+
+    def _attempt(
+        self, name: str, act: Callable[[], _Result], *, again: bool
+    ) -> tuple[_Result, dict[str, float]]:
+        """Do something, watched by the second session, and with `again` repeat it as long as it does not get its lock.
+
+        Return what it returned, and what it took; raises Stopped where it fails.
+        """
         begun, attempts = time.monotonic(), 0
         while True:
             attempts += 1
@@ -114,21 +156,16 @@ class Live:
                 with sampler:
                     if sampler.problem:
                         raise Error(f"it could not be watched: {sampler.problem}")
-                    # Such an index is dropped as it is built: that waits for others, and keeps nobody waiting.
-                    self._allow(0.0, self._limits.patience)
-                    dropped = leftovers.clear(
-                        migration, self._connection, interrupted=name == self._interrupted
-                    )
-                    self._allow(
-                        self._limits.lock if migration.atomic else self._limits.patience,
-                        self._limits.statements.get(name, 0.0),
-                    )
-                    with transaction.atomic() if migration.atomic else self._patiently():
-                        state = apply()
-                break
+                    done = act()
+                cost = {
+                    "seconds": round(time.monotonic() - began, 3),
+                    "attempts": attempts,
+                    "waited": round(began - begun, 1),
+                }
+                return done, cost
             except Exception as error:
                 late = time.monotonic() - begun + self._pause(attempts) > self._limits.patience
-                if late or not migration.atomic or not self._may_pass(error):
+                if late or not again or not self._may_pass(error):
                     self._tell(
                         {
                             "failed": name,
@@ -140,18 +177,6 @@ class Live:
                     )
                     raise Stopped from error
             time.sleep(self._pause(attempts))
-        # What it has set in its session is not the next one's.
-        self._connection.close()
-        self._tell(
-            {
-                "applied": name,
-                "seconds": round(time.monotonic() - began, 3),
-                "attempts": attempts,
-                "waited": round(began - begun, 1),
-                "leftovers": dropped,
-            }
-        )
-        return state
 
     def _allow(self, lock: float, statement: float) -> None:
         """Let a lock and a statement take so many seconds from now on; 0 is for ever."""

@@ -15,7 +15,7 @@ from django.db.backends.utils import CursorWrapper
 
 INTERVAL = 0.05  # seconds between two looks
 
-# What a lock keeps others from, of the modes that a migration takes and that keep anybody from anything.
+# What a lock of each mode keeps others from; the modes left out keep nobody from reads or writes.
 BLOCKS = {
     "AccessExclusiveLock": "reads and writes",
     "ExclusiveLock": "writes",

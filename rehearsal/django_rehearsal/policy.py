@@ -1,7 +1,7 @@
 """What a project allows its migrations: the file `migrations.toml` beside `manage.py`.
 
-Without the file everything is as strict as it gets. Whoever relaxes it writes down why, in git; the reasons appear
-in every report.
+Without the file everything is as strict as it gets. An override or an adoption says why, in git; an override's
+reason is in every report.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FINDINGS = {
 # Of these nothing can be allowed: the migration would fail, or nobody knows what it would do.
 ALWAYS = ("failure", "history", "disk")
 _LIMITS = ("table_mb", "lock_seconds", "small_table_lock_seconds", "migration_seconds")
-# These are about the database or the release, so no migration can be allowed them.
+# These are about the database or the release, or may be, so no migration can be allowed them.
 _OF_NONE = ("new-release", "drift", "sequence", "overflow", "collation", "untried")
 
 

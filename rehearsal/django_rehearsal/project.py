@@ -52,7 +52,7 @@ def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrappe
 def lift_limits() -> None:
     """Let statements take their time, whatever the project says of that; call it before the first one.
 
-    For a lock a migration waits only where it stands in its own way, in a second session: it would wait for ever.
+    A lock gets a minute, because on a copy only the migration's own second session can hold it, and for ever.
     """
     _at_each_connection("SET statement_timeout = 0; SET lock_timeout = '1min'")
 

@@ -11,6 +11,8 @@ from .wording import counted
 _UNFIT = ("42703", "42P01", "23502")
 # And a text too long or a number too large for its column: what is there may fit, and the code write more.
 _REFUSED = (*_UNFIT, "22001", "22003")
+# And a type, a comparison or a uniqueness that the table has not: what a release says of its own schema.
+_MISFIT = (*_REFUSED, "42804", "42883", "42P10")
 _NAMED = 5  # models that are named where there are more
 
 
@@ -50,9 +52,14 @@ def unexercised(facts: Facts) -> Iterator[Finding]:
 
 
 def not_tried(done: dict) -> list[tuple[str, str, str]]:
-    """Return what a release could not do before any migration, so that it says nothing after: model, action, why."""
+    """Return what a release could not do before any migration, so that it says nothing after: what, action, why."""
     refused = done.get("untried", {})
-    return [
+    requests = [
+        ("the requests", request, f"answered {status}")
+        for request, status in done["requests"].items()
+        if status >= 400
+    ]
+    return requests + [
         (model, action, why)
         for model, tried in done["models"].items()
         for action, why in (tried | refused.get(model, {})).items()
@@ -102,7 +109,7 @@ def new_release(facts: Facts) -> Iterator[Finding]:
         for action, why in tried.items()
         # What a made-up row could not do before either says nothing; a row that can't be read is nobody's invention.
         if why
-        and (action == "read" or why.startswith(_UNFIT))
+        and (action == "read" or why.startswith(_MISFIT))
         and not before.get(model, {}).get(action)
     ]
     told += [one for one in _unusable(unusable) if one not in told]

@@ -21,31 +21,43 @@ def without_comments(sql: str) -> str:
 class Statements:
     """Each statement of a connection, how often it was sent and for how many seconds in all.
 
-    For Django's `connection.execute_wrapper`.
+    `longest` is how many seconds one took. For Django's `connection.execute_wrapper`.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
-        self.longest = 0.0
+        self.longest = self._paused = 0.0
+        # Whole, each that drops something.
+        self.drops: list[str] = []
+        # Before the first there is no pause.
+        self._ended = float("inf")
 
     def __call__(
         self, execute: Callable, sql: object, params: object, many: bool, context: dict
     ) -> object:
         """Send a statement and note it."""
-        begun = time.monotonic()
+        begun, text = time.monotonic(), str(sql)
+        self._paused = self.longest_pause
         try:
             return execute(sql, params, many, context)
         finally:
-            self._note(str(sql)[:_LENGTH], time.monotonic() - begun)
+            self._ended = time.monotonic()
+            self._note(text[:_LENGTH], self._ended - begun)
+            if _DROPS.search(text) and text not in self.drops:
+                self.drops.append(text)
 
     def _note(self, sql: str, took: float) -> None:
         if sql.startswith(_OURS):
             return
         self.longest = max(self.longest, took)
-        # Which objects are named is wanted of all.
-        if sql in self._seen or len(self._seen) < _DIFFERENT or _DROPS.search(sql):
+        if sql in self._seen or len(self._seen) < _DIFFERENT:
             count, seconds = self._seen.get(sql, (0, 0.0))
             self._seen[sql] = (count + 1, seconds + took)
+
+    @property
+    def longest_pause(self) -> float:
+        """Return the longest time between two statements, or since the last one."""
+        return max(self._paused, time.monotonic() - self._ended)
 
     def as_list(self) -> list[dict]:
         """Return them in the order of their first use, without the values that they were sent with."""

@@ -62,13 +62,15 @@ class Trial:
         self._interrupted = interrupted
         self._outside = Outside(connection.settings_dict["HOST"])
         self._schema = catalog.read(connection)
-        self._relations = relations.read(connection)
+        self._relations: dict[int, relations.Relation] = {}
+        self._drops: list[str] = []
         self._held = contents.read(connection)
         self._ailing = self._ailments()
         self._invalid = set(relations.invalid_indexes(connection))
 
     def run(self) -> catalog.Catalog:
         """Rehearse, and return the schema at the end; raises Stopped at the first migration that fails."""
+        self._relations = relations.read(self._connection)
         executor.migrate(self._step, self._afterwards)
         return self._schema
 
@@ -93,6 +95,8 @@ class Trial:
         found["reversal"] = self._reversal(migration, take_back, before, found["seconds"])
         self._finish(found)
         self._tell(found)
+        # What was tried and undone since then is counted by the server too, and is not the next migration's.
+        self._relations = relations.read(self._connection)
         return state
 
     def _afterwards(self, send: Callable[[], None]) -> None:
@@ -160,6 +164,8 @@ class Trial:
             found["seconds"] = round(time.monotonic() - begun, 3)
             found["statements"] = statements.as_list()
             found["longest_statement"] = round(statements.longest, 3)
+            found["longest_pause"] = round(statements.longest_pause, 3)
+            self._drops = statements.drops
             found["locks"] = [
                 _lock(one, before, found["seconds"])
                 for one in sampler.held
@@ -167,7 +173,7 @@ class Trial:
             ]
             found["mails"], found["calls"] = self._outside.taken()
         if sampler.problem:
-            # Locks that nobody saw are no locks that were not there.
+            # Locks that nobody watched may have been there.
             raise Error(f"its locks could not be watched: {sampler.problem}")
         wal_now, size_now = self._gauges()
         found |= {"wal": wal_now - wal, "growth": size_now - size}
@@ -210,7 +216,8 @@ class Trial:
             before[oid].name: after[oid].deleted - before[oid].deleted
             for oid in before.keys() & after.keys()
         }
-        changes = contents.compare(held, now, deleted)
+        names = {before[oid].name: after[oid].name for oid in before.keys() & after.keys()}
+        changes = contents.compare(held, now, deleted, names)
         changes += contents.behind_views(self._connection, held, schema)
         changes += [
             contents.Change("unlogged", name, now[name].rows)
@@ -218,10 +225,9 @@ class Trial:
             if "unlogged" in catalog.new_words(f"table {name}", self._schema, schema)
         ]
         found["changes"] = [asdict(change) for change in changes]
-        said = [one["sql"] for one in found["statements"]]
-        found["dropped"] = catalog.unnamed(self._schema, schema, said)
+        found["dropped"] = catalog.unnamed(self._schema, schema, self._drops)
         was = _Before(self._schema, self._held, touched)
-        self._schema, self._relations, self._held = schema, after, now
+        self._schema, self._held = schema, now
         return was
 
     def _held_now(

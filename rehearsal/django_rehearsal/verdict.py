@@ -317,8 +317,15 @@ def _disk(facts: Facts) -> Iterator[Finding]:
 
 
 def limits(facts: Facts) -> dict[str, float]:
-    """Return how many seconds each migration's single statements may take on the live database.
+    """Return how many seconds a statement of each migration, or a pause in it, may take on the live database.
+
+    For the receivers at the end there is a limit too.
 
     So much more than on the copy that only another reality than the rehearsed one comes to it.
     """
-    return {one["migration"]: 30 + 5 * one["longest_statement"] for one in facts.migrations}
+    longest = {AFTERWARDS: 0.0}
+    longest |= {
+        one["migration"]: max(one["longest_statement"], one["longest_pause"])
+        for one in facts.migrations
+    }
+    return {name: 30 + 5 * seconds for name, seconds in longest.items()}

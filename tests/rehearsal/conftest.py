@@ -28,6 +28,20 @@ HEAD = """
 from django.db import migrations, models
 from django.contrib.postgres import operations as postgres
 """
+RECEIVER = """
+from django.apps import AppConfig
+from django.db.models.signals import {signal}
+
+def receive(sender, **_):
+    from django.db import connection
+    with connection.cursor() as cursor:
+        cursor.execute({sql!r})
+
+class Config(AppConfig):
+    name = "shop"
+    def ready(self):
+        {signal}.connect(receive, sender=self)
+"""
 ROWS = """
 INSERT INTO shop_kind (code) SELECT 'k' || n FROM generate_series(1, 5) n;
 INSERT INTO shop_item (name, price, note, kind_id)
@@ -51,6 +65,10 @@ class Shop(Project):
     def remove(self, name):
         """Remove a migration's file."""
         (self.path / f"shop/migrations/{name}.py").unlink()
+
+    def receives(self, signal, sql):
+        """Let the application run statements at a signal."""
+        self.write("shop/apps.py", RECEIVER.format(signal=signal, sql=sql))
 
     def models(self, *changes):
         """Write models.py anew, each change a pair of texts."""

@@ -57,6 +57,32 @@ def test_it_gives_up_for_a_lock_again_and_again_and_nobody_waits_long(shop):
     assert apply(shop)[-1]["applied"] == "shop.0002_size"
 
 
+@pytest.mark.parametrize("signal", ["pre_migrate", "post_migrate"])
+def test_receivers_keep_nobody_waiting_either(shop, signal):
+    free = "SET lock_timeout = 0; " if signal == "post_migrate" else ""
+    shop.receives(signal, f"{free}ALTER TABLE shop_item ALTER price SET DEFAULT 0")
+    shop.migration("0002_kind", ADD.replace("item", "kind"))
+    idle = shop.idle("SELECT count(*) FROM shop_item", 30)
+    try:
+        with begin(shop, lock=0.3, patience=4) as process:
+            while process.poll() is None:
+                shop.sql("SET lock_timeout = '1.5s'; SELECT count(*) FROM shop_item")
+            told, said = process.stdout.read(), process.stderr.read()
+        assert ("s behind it for a lock" if free else "lock timeout") in told + said
+        assert process.returncode == (1 if free else 2)
+    finally:
+        idle.kill()
+        shop.server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state LIKE 'idle in%'"
+        )
+    if free:
+        last = json.loads(told.splitlines()[-1])
+        assert last["failed"] == "post_migrate" and last["attempts"] > 1
+        assert "idle in transaction" in last["blockers"][0]
+    apply(shop)
+    assert shop.look()["pending"] == []
+
+
 def test_it_goes_on_once_the_lock_is_free(shop):
     shop.migration("0002_size", ADD)
     idle = shop.idle("SELECT count(*) FROM shop_item", 2)

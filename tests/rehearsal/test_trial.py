@@ -695,28 +695,12 @@ def test_a_table_of_another_role_that_hides_its_rows_is_named(shop):
     assert shop.look()["unseen"] == ["theirs"]
 
 
-RECEIVER = """
-from django.apps import AppConfig
-from django.db.models.signals import {signal}
-
-def receive(sender, **_):
-    from django.db import connection
-    with connection.cursor() as cursor:
-        cursor.execute({sql!r})
-
-class Config(AppConfig):
-    name = "shop"
-    def ready(self):
-        {signal}.connect(receive, sender=self)
-"""
-
-
 @pytest.mark.parametrize(
     ("signal", "told"), [("pre_migrate", "shop.0002_size"), ("post_migrate", "post_migrate")]
 )
 def test_what_a_receiver_does_around_the_migrations_is_told(shop, signal, told):
     sql = "DELETE FROM shop_item WHERE price = 3"
-    shop.write("shop/apps.py", RECEIVER.format(signal=signal, sql=sql))
+    shop.receives(signal, sql)
     shop.migration("0002_size", ADD)
     found, _ = shop.rehearse()
     assert {one["migration"]: changes(one) for one in found if one["changes"]} == {
@@ -734,7 +718,7 @@ def test_what_a_receiver_does_around_the_migrations_is_told(shop, signal, told):
     ],
 )
 def test_receivers_are_measured_as_migrations_are(shop, sql, told):
-    shop.write("shop/apps.py", RECEIVER.format(signal="post_migrate", sql=sql))
+    shop.receives("post_migrate", sql)
     shop.migration("0002_size", ADD)
     found = shop.ask("rehearse", code=1 if told else 0)[1]
     assert found["migration"] == "post_migrate" and told in found.get("error", "")
@@ -750,10 +734,7 @@ def test_a_migration_that_ends_the_program_fails(shop, ending):
 
 
 def test_what_harmless_receivers_do_is_no_migration(shop):
-    shop.write(
-        "shop/apps.py",
-        RECEIVER.format(signal="post_migrate", sql="UPDATE shop_kind SET code = code"),
-    )
+    shop.receives("post_migrate", "UPDATE shop_kind SET code = code")
     shop.migration("0002_size", ADD)
     assert [one["migration"] for one in shop.rehearse()[0]] == ["shop.0002_size"]
 

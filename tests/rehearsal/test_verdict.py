@@ -35,6 +35,7 @@ MIGRATION = {
     "seconds": 0.2,
     "statements": [{"sql": "SELECT '<b>'", "count": 2, "seconds": 0.1}],
     "longest_statement": 0.1,
+    "longest_pause": 0.0,
     "locks": [],
     "mails": 0,
     "calls": [],
@@ -244,6 +245,16 @@ def test_a_release_that_does_not_fit_its_own_schema_stops():
     assert "insert of shop.Item" in found.text and "update" not in found.text
 
 
+@pytest.mark.parametrize("code", ["22001", "22003", "42804", "42883", "42P10"])
+def test_a_release_whose_models_say_another_thing_than_the_schema_stops(code):
+    known = facts()
+    known.new = {"models": {"shop.Item": {"read": "", "insert": f"{code} no"}}}
+    (found,) = verdict.judge(known, STRICT)
+    assert found.kind == "new-release"
+    known.baseline = known.new | {"checks": "", "requests": {}}
+    assert [one.kind for one in verdict.judge(known, STRICT)] == ["untried"]
+
+
 def test_a_table_that_the_release_itself_may_not_read_stops():
     known = facts()
     known.new = {"models": {"shop.Box": {"read": "42501 permission denied", "insert": "42501 no"}}}
@@ -372,7 +383,9 @@ def test_a_line_for_each_migration():
 
 
 def test_a_limit_grows_with_what_was_rehearsed():
-    assert verdict.limits(facts(longest_statement=2)) == {"shop.0002_x": 40}
+    for name in ("longest_statement", "longest_pause"):
+        limits = verdict.limits(facts(**{name: 2}))
+        assert limits == {"shop.0002_x": 40, "post_migrate": 30}
 
 
 def test_the_page_tells_it_all_and_lets_nothing_in(shop):
