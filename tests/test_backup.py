@@ -26,6 +26,7 @@ LIBRARY = ROLE.parent / "program/files/library"
 sys.path[:0] = [str(PROGRAM), str(LIBRARY)]
 
 import postdo_host
+from postdo_backup import __main__ as command_line
 from postdo_backup import (
     copies,
     drill,
@@ -33,6 +34,7 @@ from postdo_backup import (
     media,
     record,
     repository,
+    restore,
     switch,
     targets,
     timelines,
@@ -650,6 +652,113 @@ def test_a_failure_is_recorded_told_and_not_swallowed(told):
     assert read() == "backuptest: the drill failed. no room\n"
 
 
+@pytest.fixture
+def making(environment, monkeypatch):
+    """Return a function that makes a backup, whose parts for database and uploads are these; and their calls."""
+    called = []
+
+    def make(database, uploads):
+        def part(name, does):
+            def act(*_):
+                called.append(name)
+                return does()
+
+            return act
+
+        monkeypatch.setattr(command_line, "_require", lambda _: None)
+        monkeypatch.setattr(command_line, "running", lambda _: True)
+        for name in ("contents", "back_up", "reach", "due"):
+            monkeypatch.setattr(repository, name, lambda *_: contents(backup(FULL, SUNDAY)))
+        monkeypatch.setattr(timelines, "reconcile", lambda *_: None)
+        monkeypatch.setattr(repository, "reach", lambda *_: "far")
+        monkeypatch.setattr(repository, "back_up", part("database", database))
+        monkeypatch.setattr(health, "stream", lambda _: [])
+        monkeypatch.setattr(media, "kept", lambda _: True)
+        monkeypatch.setattr(media, "back_up", part("uploads", uploads))
+        return command_line._make(environment, INCR)
+
+    return make, called
+
+
+def fails(why):
+    """Return what fails for a reason."""
+
+    def fail():
+        raise Failure(why)
+
+    return fail
+
+
+UPLOADS = {"files": 2, "size": 10, "added": 5}
+
+
+@pytest.mark.parametrize("database", [fails("a page is damaged"), lambda: backup(INCR, SUNDAY)])
+@pytest.mark.parametrize("uploads", [fails("no room"), lambda: UPLOADS])
+def test_uploads_are_backed_up_whatever_becomes_of_the_database(
+    environment, making, database, uploads
+):
+    make, called = making
+    wrong = [one for one in (database, uploads) if one.__name__ == "fail"]
+    if wrong:
+        with pytest.raises(Failure) as failure:
+            make(database, uploads)
+        assert ("a page is damaged" in str(failure.value)) == (database in wrong)
+        assert ("no room" in str(failure.value)) == (uploads in wrong)
+        assert record.last(environment, "backup")["problem"]
+    else:
+        assert "uploads: 2 files" in make(database, uploads)
+        assert record.last(environment, "backup")["problem"] == ""
+    assert called == ["database", "uploads"]
+
+
+def test_a_lock_that_a_killed_one_left_is_let_go_of_before_uploads_are_backed_up(
+    environment, monkeypatch
+):
+    called = []
+
+    def restic(*words, **_):
+        called.append(next(word for word in words if word in ("unlock", "backup")))
+        summary = {"total_files_processed": 1, "total_bytes_processed": 2, "data_added": 3}
+        return json.dumps({"message_type": "summary", **summary})
+
+    monkeypatch.setattr(media, "run", restic)
+    monkeypatch.setattr(media, "attempt", restic)
+    assert media.back_up(environment)["files"] == 1
+    assert called == ["unlock", "backup"]
+
+
+@pytest.mark.parametrize("memory", [512, 4096])
+def test_a_copy_has_the_live_servers_settings_and_none_that_are_its_own(
+    environment, monkeypatch, memory
+):
+    shared = ["search_path=shop, public", "max_locks_per_transaction=512", "jit=off"]
+    large = ["shared_buffers=1GB", "maintenance_work_mem=64MB", "max_connections=400"]
+    own = [
+        "archive_mode=on",
+        "ssl=on",
+        "ssl_cert_file=/run/x",
+        "log_statement=all",
+        "autovacuum=on",
+    ]
+    own += ["synchronous_standby_names=other", "listen_addresses=*", "archive_command=cp %p /a=b"]
+    command = [part for setting in (*shared, *large, *own) for part in ("-c", setting)]
+    live = {"Config": {"Cmd": command}, "HostConfig": {"Memory": memory * 1024**2}}
+    monkeypatch.setattr(copies, "inspect", lambda *_: live)
+    given = copies.Copy(environment, "drill")._settings()
+    assert given[::2] == ["-c"] * (len(given) // 2)
+    assert given[1::2] == [*shared, *(large if memory == 512 else [])]
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_restore_to_what_django_can_not_use_can_be_accepted(accepted):
+    copy = SimpleNamespace(unapplied=fails("Django can't use it"))
+    if accepted:
+        assert restore._unapplied(copy, accepted) is None
+    else:
+        with pytest.raises(Failure, match="restore_unapplied=accept"):
+            restore._unapplied(copy, accepted)
+
+
 def test_a_log_that_stays_away_is_told_once(told, monkeypatch):
     environment, read = told
     held = contents(backup(FULL, datetime.now(UTC) - HOUR))
@@ -699,7 +808,11 @@ def test_a_switch_that_fails_leaves_everything_in_its_place(environment, monkeyp
     everything = {environment.container, environment.web}
     places = {environment.volume: "copy", environment.media_volume: media.copy_of(environment)}
     if broken == 8:  # none of the eight steps
-        kept = switch.switch(environment, places, "latest")
+        stopped = []
+        kept = switch.switch(
+            environment, places, "latest", lambda: stopped.append(({*up}, len(steps)))
+        )
+        assert stopped == [(set(), 4)]
         assert [volumes[name] for name in kept] == ["data", "uploads"]
         assert [volumes[name] for name in before] == ["new data", "new uploads"]
         assert len(steps) == 8

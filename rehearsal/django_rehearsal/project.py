@@ -50,11 +50,13 @@ def set_up(database: str = "", *, read_only: bool = False) -> BaseDatabaseWrappe
 
 
 def lift_limits() -> None:
-    """Let statements take their time, whatever the project says of that; call it before the first one.
+    """Let statements and pauses take their time, whatever project and server say of that; call it before the first one.
 
     A lock gets a minute, because on a copy only the migration's own second session can hold it, and for ever.
     """
-    _at_each_connection("SET statement_timeout = 0; SET lock_timeout = '1min'")
+    # Not every server knows each of them.
+    lifted = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name ~ '^(statement|transaction|idle_.*)_timeout$'"
+    _at_each_connection(f"{lifted}; SET lock_timeout = '1min'")
 
 
 def _at_each_connection(statements: str) -> None:

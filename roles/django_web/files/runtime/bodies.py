@@ -98,11 +98,13 @@ def end(environ):
 
 def clear():
     """Remove uploads that nobody has open: of a worker that was killed, or of a disk that was full."""
+    # In this order: one that comes meanwhile is not among them.
+    found = list(Path(tempfile.gettempdir()).glob("tmp*.upload*"))
     known = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
             known.add(os.readlink(link))
-    for path in Path(tempfile.gettempdir()).glob("tmp*.upload*"):
+    for path in found:
         if str(path) not in known:
             path.unlink(missing_ok=True)
 

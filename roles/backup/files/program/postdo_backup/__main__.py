@@ -94,34 +94,54 @@ def _backup(environment: Environment, asked: argparse.Namespace) -> None:
 def _make(environment: Environment, type_: str) -> str:
     """Make a backup of database and uploads, record it, and return what it cost."""
     _require(environment)
+    begun, said, failures, label = time.monotonic(), [], [], ""
     with record.told(environment, "backup"):
-        if not running(environment.container):
-            raise Failure(f"{environment.container} does not run; start it: {environment.call}")
-        held = repository.contents(environment)
-        timelines.reconcile(environment, held)
-        if type_ == "auto":
-            type_ = repository.due(environment, held, time.time())
-        begun = time.monotonic()
         try:
-            made = repository.back_up(environment, type_, timelines.to_note(environment, held))
+            made = _make_database(environment, type_)
+            label = made.label
+            said.append(repository.describe(made))
         except Failure as failure:
-            # A backup waits for its log in vain where the stream is broken: that is the reason.
-            with contextlib.suppress(Failure):
-                failure = Failure("\n".join([str(failure), *health.stream(environment)]))
-            raise failure from None
-        said = [repository.describe(made)]
-        if made.type == "full":
-            system = repository.system(environment)
-            record.write(environment, begun=prepare.identity(environment, system))
-        if media.kept(environment):
-            uploads = media.back_up(environment)
-            said.append(
-                f"uploads: {uploads['files']} files, {size(uploads['size'])}, {size(uploads['added'])} stored"
-            )
-        record.result(
-            environment, "backup", "", label=made.label, seconds=round(time.monotonic() - begun, 2)
-        )
+            failures.append(str(failure))
+        # They are backed up whatever is wrong with the database.
+        try:
+            said += _make_uploads(environment)
+        except Failure as failure:
+            failures.append(str(failure))
+        if failures:
+            raise Failure("\n".join(failures))
+        seconds = round(time.monotonic() - begun, 2)
+        record.result(environment, "backup", "", label=label, seconds=seconds)
     return "\n".join([*said, repository.reach(environment, repository.contents(environment))])
+
+
+def _make_database(environment: Environment, type_: str) -> repository.Backup:
+    """Make a backup of the database."""
+    if not running(environment.container):
+        raise Failure(f"{environment.container} does not run; start it: {environment.call}")
+    held = repository.contents(environment)
+    timelines.reconcile(environment, held)
+    if type_ == "auto":
+        type_ = repository.due(environment, held, time.time())
+    try:
+        made = repository.back_up(environment, type_, timelines.to_note(environment, held))
+    except Failure as failure:
+        # A backup waits for its log in vain where the stream is broken: that is the reason.
+        with contextlib.suppress(Failure):
+            failure = Failure("\n".join([str(failure), *health.stream(environment)]))
+        raise failure from None
+    if made.type == "full":
+        system = repository.system(environment)
+        record.write(environment, begun=prepare.identity(environment, system))
+    return made
+
+
+def _make_uploads(environment: Environment) -> list[str]:
+    """Make a backup of the uploads, if there are any to keep; return what it cost."""
+    if not media.kept(environment):
+        return []
+    made = media.back_up(environment)
+    cost = f"{size(made['size'])}, {size(made['added'])} stored"
+    return [f"uploads: {made['files']} files, {cost}"]
 
 
 def _drill(environment: Environment, asked: argparse.Namespace) -> None:

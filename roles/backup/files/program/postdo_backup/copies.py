@@ -63,13 +63,15 @@ SELECT current_setting('postdo.counted');
 # Larger ones are not counted in a server that serves: reading them would push its cache out.
 LIVE_LIMIT = 10**9
 
-# Settings of the live server that its copies share: what it can read, and how it plans and does its work, so that
-# this takes as long. Those of memory only where a copy has as much of it.
-_SHARED = re.compile(
-    "(shared_preload_libraries|(random|seq)_page_cost|(effective|maintenance)_io_concurrency|max_worker_processes"
-    "|max_parallel_[a-z_]+|jit|wal_compression|max_wal_size|checkpoint_[a-z_]+)="
+# Settings of the live server that a copy has not: its files and addresses, its log, who waits for whom. All others it
+# shares, so that it understands the same and takes as long. Those of memory it shares only where it has as much of it.
+_OWN = re.compile(
+    "(archive|ssl|krb|log|logging|syslog|synchronous|primary|recovery|hot_standby|summarize_wal)_.*"
+    "|ssl|port|listen_addresses|unix_socket_.*|.*_(file|directory)|autovacuum|fsync|max_prepared_transactions"
 )
-_SHARED_MEMORY = re.compile("(shared_buffers|effective_cache_size|maintenance_work_mem|work_mem)=")
+_OF_MEMORY = re.compile(
+    "(shared_buffers|effective_cache_size|.*work_mem|wal_buffers|temp_buffers|max_connections|huge_pages)"
+)
 
 # How prepare-database ends then; it prints the commands that help.
 _OUTDATED_COLLATIONS = 3
@@ -258,11 +260,13 @@ class Copy:
         live = inspect("container", self.environment.container)
         if live is None:
             return []
-        words = live["Config"]["Cmd"] or []
-        kept = [word for word in words if _SHARED.match(word)]
-        if self.environment.copy_memory >= live["HostConfig"]["Memory"]:
-            kept += [word for word in words if _SHARED_MEMORY.match(word)]
-        return [part for word in kept for part in ("-c", word)]
+        small = self.environment.copy_memory < live["HostConfig"]["Memory"]
+        found = []
+        for word in live["Config"]["Cmd"] or []:
+            name, is_setting, _ = word.partition("=")
+            if is_setting and not (_OWN.fullmatch(name) or (small and _OF_MEMORY.fullmatch(name))):
+                found += ["-c", word]
+        return found
 
     def _reason(self) -> str:
         """Return the server's own words for its end."""
@@ -370,7 +374,8 @@ class Copy:
             if m["Type"] == "bind" and m["Destination"] != "/tmp"
         ]
         done = attempt(
-            *("docker", "run", "--rm", "--pull", "never"),
+            *("docker", "run", "--rm", "--pull", "never", "--name", self.worker),
+            *("--memory", str(web["HostConfig"]["Memory"])),
             *("--network", f"container:{self.container}", "--read-only", "--tmpfs", "/tmp"),
             *("--cap-drop", "ALL", "--no-healthcheck"),
             *("--user", web["Config"]["User"], "--label", f"postdo.stack={environment.prefix}"),

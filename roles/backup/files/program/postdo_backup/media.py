@@ -98,6 +98,7 @@ def back_up(environment: Environment) -> dict:
 
     Raises Failure, once, where there were some and now there is none: the volume may have been lost and made again.
     """
+    _unlock(environment)
     arguments = ["backup", "--json", "--quiet", "--host", environment.prefix, _ROOT]
     words = _restic(environment, *arguments, media=environment.media_volume, changes="repository")
     told = run(*words, doing="The backup of the uploads").splitlines()
@@ -156,10 +157,14 @@ def expire(environment: Environment) -> None:
         "--keep-last",
         str(environment.keep_full),
     ]
-    # What a killed one left locked is let go of after half an hour.
-    attempt(*_restic(environment, "unlock", changes="repository"))
+    _unlock(environment)
     words = _restic(environment, "forget", "--quiet", *rules, "--prune", changes="repository")
     run(*words, doing="Removing old snapshots of the uploads")
+
+
+def _unlock(environment: Environment) -> None:
+    """Let go of what a killed one has left locked; restic does so after half an hour."""
+    attempt(*_restic(environment, "unlock", changes="repository"))
 
 
 def size_of(environment: Environment, snapshot: Snapshot) -> int:

@@ -37,7 +37,7 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         (left, _), begun = copy.fork(), copy.timeline()
         counted = examine(copy, watch)
         with watch.step("Django"):
-            unapplied = copy.unapplied()
+            unapplied = _unapplied(copy, unapplied_accepted)
         if unapplied and not unapplied_accepted:
             raise Failure(
                 "The release that serves needs migrations which the database did not have then: "
@@ -54,7 +54,7 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
             timelines.begin(environment, held, to=moment, left=left, timeline=begun)
             try:
                 with watch.step("switch"):
-                    kept = switch(environment, places, to)
+                    kept = switch(environment, places, to, lambda: timelines.left_now(environment))
             except BaseException:
                 timelines.withdraw(environment, held)
                 raise
@@ -70,6 +70,18 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         f"The data of before is kept in {', '.join(kept)}. When you are sure: docker volume rm "
         f"{' '.join(kept)}"
     )
+
+
+def _unapplied(copy: Copy, accepted: bool) -> list[str] | None:
+    """Return the serving release's migrations that the copy lacks; None where nobody can tell and that is accepted."""
+    try:
+        return copy.unapplied()
+    except Failure as failure:
+        if accepted:
+            return None
+        raise Failure(
+            f"{failure}\nGo on without asking it: -e restore_unapplied=accept. Nothing was changed."
+        ) from None
 
 
 def restore_uploads(environment: Environment, to: str) -> str:
@@ -115,7 +127,7 @@ def _read(environment: Environment) -> Contents:
 def _words(unapplied: list[str] | None) -> str:
     """Return in words what Django said of a copy."""
     if unapplied is None:
-        return "not checked, there is no release here"
+        return "not asked"
     return f"it lacks {', '.join(unapplied)}" if unapplied else "all migrations are applied"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from postdo_host import undisturbed
 
@@ -10,17 +11,24 @@ from . import copies
 from .environment import Environment, Failure, attempt, run, stamp, status
 
 
-def switch(environment: Environment, places: dict[str, str], to: str) -> list[str]:
+def switch(
+    environment: Environment,
+    places: dict[str, str],
+    to: str,
+    stopped: Callable[[], None] = lambda: None,
+) -> list[str]:
     """Put restored volumes in the place of live ones (`places`: the live one's name to the restored one's).
 
-    Returns the volumes that keep what was there.
+    Calls `stopped` once nobody uses the live ones any more. Returns the volumes that keep what was there.
     """
     # A release that is being deployed has its own plans for the containers.
     with environment.lock("deploy", wait=600, by="a restore"):
-        return _exchange(environment, places, to)
+        return _exchange(environment, places, to, stopped)
 
 
-def _exchange(environment: Environment, places: dict[str, str], to: str) -> list[str]:
+def _exchange(
+    environment: Environment, places: dict[str, str], to: str, stopped: Callable[[], None]
+) -> list[str]:
     """Do so, alone."""
     now = stamp()
     reason = f"postdo.kept=replaced by a restore to {to}"
@@ -37,6 +45,7 @@ def _exchange(environment: Environment, places: dict[str, str], to: str) -> list
                 copies.exchange(restored, kept)
             for name in reversed(up):
                 run("docker", "stop", name, doing=f"Stopping {name}")
+            stopped()
             for _, live, kept in exchanges:
                 copies.exchange(kept, live)
                 exchanged.append((live, kept))

@@ -27,6 +27,12 @@ def begin(environment: Environment, held: Contents, *, to: float, left: int, tim
     repository.note(environment, held, to_note(environment, held))
 
 
+def left_now(environment: Environment) -> None:
+    """Record that the branch of before has only now taken its last commit."""
+    *before, last = record.read(environment)["restores"]
+    record.write(environment, restores=[*before, {**last, "at": time.time()}])
+
+
 def withdraw(environment: Environment, held: Contents) -> None:
     """Take the last entry back: that restore was undone before anybody used it."""
     _forget_last(environment)

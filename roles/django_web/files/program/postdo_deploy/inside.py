@@ -114,7 +114,7 @@ class Inside:
         """Make the container."""
         web = inspect("container", like)
         if web is None:
-            raise Failure(f"{like} is gone; somebody removed it. Run again.")
+            raise Unanswered(f"{like} is gone; somebody removed it")
         config, limits = web["Config"], web["HostConfig"]
         # The project may have a path of its own.
         own = [one.partition("=")[2] for one in config["Env"] if one.startswith("PYTHONPATH=")]

@@ -102,6 +102,16 @@ def clear(environment: Environment) -> None:
     left = run(*words, doing="Asking for the containers").split()
     if left:
         attempt("docker", "rm", "--force", *left)
+    # The engine itself may have removed what worked on the copy, and has left its volume.
+    words = [
+        "docker",
+        "volume",
+        "ls",
+        "--quiet",
+        "--filter",
+        f"label=postdo.stack={environment.prefix}",
+    ]
+    left += run(*words, doing="Asking for the volumes").split()
     if any("-rehearsal" in name for name in left):
         attempt(environment.backup, "rehearsal-end")
         shutil.rmtree(environment.state / SECRETS, ignore_errors=True)

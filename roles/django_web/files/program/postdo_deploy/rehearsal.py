@@ -222,7 +222,11 @@ class Rehearsal:
         """Let the release that serves work on the copy as it is; return it, if it can."""
         words = ["exercise", "--requests", json.dumps(self._environment.requests)]
         web = self._before.web.container
-        serving = Inside(self._environment, web, "rehearsal-serving", words, copy)
+        try:
+            serving = Inside(self._environment, web, "rehearsal-serving", words, copy)
+        except Unanswered as reason:
+            self._facts["unexercised"] = str(reason)
+            return None
         several.enter_context(serving)
         self._facts["baseline"] = self._exercised(serving)
         return serving if self._facts["baseline"] else None
