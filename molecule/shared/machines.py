@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hosts import PRODUCTION, TOOLS, Host, Result, wait_until
+from hosts import PRODUCTION, SHORT, TOOLS, Host, Result, wait_until
 
+# Seconds between the commits of each writer.
+PAUSE = 0.1 if SHORT else 0.02
 WRITER = (TOOLS / "writer.py").read_text()
 DATABASE = "postdo-prod-db"
 VOLUME = "postdo-prod-db-data"
@@ -92,7 +94,7 @@ class Machine(Host):
     def writing_on(self, ledger: str) -> Iterator[None]:
         """Let clients write, and go on in a ledger that is there."""
         begun = self.now()
-        process = self.background(f"python3 - write {DATABASE} {ledger} --pause 0.02", WRITER)
+        process = self.background(f"python3 - write {DATABASE} {ledger} --pause {PAUSE}", WRITER)
         try:
             self.first_commit(ledger, begun, within=120)
             # The other clients have connected by then.

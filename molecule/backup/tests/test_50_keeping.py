@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from hosts import SHORT
 
 TOOL = "/usr/local/sbin/postdo-prod-backup"
 
@@ -38,8 +39,9 @@ def test_nothing_young_goes_and_of_the_old_all_but_the_newest(host):
     expected = [backup["label"] for backup in before if backup["label"].startswith(newest)]
     assert [backup["label"] for backup in host.backups()] == expected
     assert len(expected) > 1
-    # What is left is enough.
-    host.do("drill")
+    # What is left is enough; in the short form a restore of the tests that follow shows it.
+    if not SHORT:
+        host.do("drill")
 
 
 @pytest.mark.full(seen_by="tests/test_backup.py::test_age")

@@ -62,6 +62,11 @@ def test_a_database_that_is_not_as_it_was_left(first):
     for path in (initial, "stock/models.py"):
         first.edit(path, lambda text: text.replace("max_length=12", "max_length=9"))
     first.sql(f"DELETE FROM django_migrations WHERE name IN ('0002_elsewhere', '{faked}')")
+    # From here on the project asks for its database by a name of its own, which the copies answer to.
+    first.edit(
+        "config/settings.py",
+        lambda text: text.replace('env.text("DATABASE_HOST")', '"postdo-prod-db"'),
+    )
     assert f"go    stock.{faked}" in first.goes()
 
 
