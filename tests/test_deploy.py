@@ -613,3 +613,47 @@ def test_two_at_once(stack):
     assert "75 Another deploy is at work: process" in done.stdout
     assert "of alice@laptop, since 20" in done.stdout
     stack.stands("two", "one")
+
+
+ENVIRONMENT = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from postdo_deploy import migrations
+from postdo_deploy.environment import Environment
+from postdo_deploy.inside import Copy
+from postdo_deploy.rehearsal import Rehearsal
+environment = Environment(Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_the_volume_of_a_rehearsal_whose_container_is_gone_goes_with_the_next_deploy(
+    stack, tmp_path, left
+):
+    """The engine removes what worked on it when the host starts."""
+    (tmp_path / "backup").write_text(f"#!/bin/sh\necho $* > {tmp_path}/called\n")
+    (tmp_path / "backup").chmod(0o755)
+    name = f"{stack.prefix}-db-data-{'rehearsal' if left else 'before'}"
+    docker("volume", "create", "--label", f"postdo.stack={stack.prefix}", name)
+    try:
+        code = f"{ENVIRONMENT}environment.backup = sys.argv[3]\nmigrations.clear(environment)\n"
+        done = stack.call(str(tmp_path / "backup"), code=code)
+    finally:
+        docker("volume", "rm", name)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "called").exists() == left
+    assert not left or (tmp_path / "called").read_text() == "rehearsal-end\n"
+
+
+def test_a_serving_release_whose_container_is_gone_is_said_not_to_be_tried(stack):
+    code = f"""{ENVIRONMENT}
+before = SimpleNamespace(web=SimpleNamespace(container="{stack.prefix}-web-gone"))
+one = Rehearsal(environment, None, before, {{}}, SimpleNamespace(last={{}}))
+assert one._serving(Copy("copy", Path("/nowhere")), ExitStack()) is None
+print(one._facts["unexercised"])
+"""
+    done = stack.call(code=code)
+    assert done.returncode == 0, done.stderr
+    assert "-web-gone is gone" in done.stdout

@@ -3,7 +3,9 @@
 Django and gunicorn come from the application's own lock.
 """
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -130,3 +132,22 @@ def test_a_command_that_is_not_there_is_said(project, look):
     (project / "work").write_text("#!/bin/sh\n")
     (project / "work").chmod(0o755)
     assert look(worker=["./work"]) == {"static": ""}
+
+
+def test_an_upload_that_comes_while_others_are_cleared_away_stays(
+    repository, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(repository / "roles/django_web/files/runtime")
+    bodies = importlib.import_module("bodies")
+    old, new = tmp_path / "tmpold.upload", tmp_path / "tmpnew.upload"
+    old.touch()
+    read = os.readlink
+
+    def look(path):
+        new.touch()
+        return read(path)
+
+    monkeypatch.setattr(bodies.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(bodies.os, "readlink", look)
+    bodies.clear()
+    assert new.exists() and not old.exists()
