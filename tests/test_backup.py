@@ -652,6 +652,21 @@ def test_a_failure_is_recorded_told_and_not_swallowed(told):
     assert read() == "backuptest: the drill failed. no room\n"
 
 
+@pytest.mark.parametrize("archived", ["5", "4"])
+def test_a_moment_whose_log_was_dropped_is_not_named(environment, monkeypatch, archived):
+    """It waits in the server no longer, and has not arrived."""
+    segment = "0" * 23
+    answers = iter([f"{segment}5\n1", "0"])
+    monkeypatch.setattr(repository, "psql", lambda *_: next(answers))
+    held = replace(contents(), archived=segment + archived)
+    monkeypatch.setattr(repository, "contents", lambda _: held)
+    if archived == "5":
+        assert repository.mark(environment, "here") <= time.time()
+    else:
+        with pytest.raises(Failure, match="backup_queue_max_mib"):
+            repository.mark(environment, "here")
+
+
 @pytest.fixture
 def making(environment, monkeypatch):
     """Return a function that makes a backup, whose parts for database and uploads are these; and their calls."""

@@ -261,6 +261,12 @@ def mark(environment: Environment, name: str) -> float:
                 f"Read why: docker logs {environment.container}"
             )
         time.sleep(0.2)
+    # What had to wait for too long is dropped, and waits no longer either.
+    if contents(environment).archived < segment:
+        raise Failure(
+            f"The repository lacks {segment} of the database's log: it was away for longer than backup_queue_max_mib "
+            "lets the log wait. Make a backup, which leads past the gap, and run again."
+        )
     return moment
 
 
