@@ -5,6 +5,7 @@ Needs Docker and the images of `./run.sh test`.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -836,6 +837,32 @@ def test_a_switch_that_fails_leaves_everything_in_its_place(environment, monkeyp
             switch.switch(environment, places, "latest")
         assert {name: volumes[name] for name in before} == before
     assert up == everything
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, Failure])
+def test_a_load_that_is_cut_off_leaves_no_database_nor_does_an_earlier_one(
+    environment, tmp_path, monkeypatch, ending
+):
+    databases = {"app", "app_loading_20260101_000000", "other"}
+
+    def psql(_container, query, *_):
+        if made := re.search('CREATE DATABASE "(.+?)"', query):
+            databases.add(made[1])
+        if gone := re.search('DROP DATABASE IF EXISTS "(.+?)"', query):
+            databases.remove(gone[1])
+        return "\n".join(one for one in sorted(databases) if one.startswith("app_loading_"))
+
+    def end(*_):
+        assert len([one for one in databases if one.startswith("app_loading_")]) == 1
+        raise ending
+
+    (tmp_path / "dump").touch()
+    monkeypatch.setattr(transfer, "psql", psql)
+    monkeypatch.setattr(transfer, "contents", lambda *_: "")
+    monkeypatch.setattr(transfer, "_restore", end)
+    with pytest.raises(ending):
+        transfer.load(environment, tmp_path / "dump")
+    assert databases == {"app", "other"}
 
 
 # What `docker exec` would do with programs of which one goes wrong.

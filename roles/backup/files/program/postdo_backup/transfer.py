@@ -148,6 +148,7 @@ def load(environment: Environment, path: Path, prepare: str = "") -> str:
     schemas, extensions, wanted = _parts(contents(environment, path))
     now = stamp().replace("-", "_")
     new, old = f"{name}_loading_{now}", f"{name}_before_{now}"
+    _drop_unfinished(container, name)
     psql(
         container,
         f"""
@@ -169,8 +170,8 @@ REVOKE ALL ON DATABASE "{new}" FROM PUBLIC;
         wanted = [line for line in wanted if line not in filling]
         _restore(environment, path, new, wanted, f"--role={role}")
         psql(container, f"{prepare};\nANALYZE;", new)
-    except Failure:
-        psql(container, f'DROP DATABASE IF EXISTS "{new}" WITH (FORCE)')
+    except BaseException:
+        _drop_unfinished(container, name)
         raise
     # One script of the server's container: it ends what it began whoever ends this process.
     try:
@@ -186,8 +187,17 @@ COMMIT;
 ALTER DATABASE "{old}" WITH ALLOW_CONNECTIONS true;
 """,
         )
-    except Failure:
-        psql(container, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
-        psql(container, f'DROP DATABASE IF EXISTS "{new}" WITH (FORCE)')
+    except BaseException:
+        with contextlib.suppress(Failure):
+            psql(container, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS true')
+        _drop_unfinished(container, name)
         raise
     return old
+
+
+def _drop_unfinished(container: str, name: str) -> None:
+    """Drop what loads into a database that failed or were cut off have left; the next one does so where this can't."""
+    with contextlib.suppress(Failure):
+        begun = f"SELECT datname FROM pg_database WHERE starts_with(datname, '{name}_loading_')"
+        for one in psql(container, begun).splitlines():
+            psql(container, f'DROP DATABASE IF EXISTS "{one}" WITH (FORCE)')
