@@ -42,8 +42,8 @@ def unexercised(facts: Facts) -> Iterator[Finding]:
             "untried",
             "",
             f"with the release that serves, not tried: {'; '.join(told[:_NAMED])}{more}",
-            "A made-up row is refused there before the migrations as well. List the requests that matter in "
-            "django_web_rehearsal_requests.",
+            "What fails there before the migrations says nothing after them. List the requests that matter in "
+            "django_web_rehearsal_requests, and mend those that fail.",
         )
     elif facts.baseline and not reads and facts.migrations:
         yield Finding(

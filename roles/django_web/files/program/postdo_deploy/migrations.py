@@ -103,14 +103,8 @@ def clear(environment: Environment) -> None:
     if left:
         attempt("docker", "rm", "--force", *left)
     # The engine itself may have removed what worked on the copy, and has left its volume.
-    words = [
-        "docker",
-        "volume",
-        "ls",
-        "--quiet",
-        "--filter",
-        f"label=postdo.stack={environment.prefix}",
-    ]
+    whose = f"label=postdo.stack={environment.prefix}"
+    words = ["docker", "volume", "ls", "--quiet", "--filter", whose]
     left += run(*words, doing="Asking for the volumes").split()
     if any("-rehearsal" in name for name in left):
         attempt(environment.backup, "rehearsal-end")
