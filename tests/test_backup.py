@@ -47,7 +47,7 @@ WITH_LIBRARY = {**os.environ, "PYTHONPATH": str(LIBRARY)}
 FACTS = json.loads("""{
     "prefix": "backuptest", "inventory": "none", "enabled": true, "image": "backuptest/none:1",
     "database": {"name": "app", "user": "app", "locale": "und"}, "media_volume": "",
-    "repository": "backuptest-backup", "media_repository": [], "edge": "backuptest-edge",
+    "repository": "backuptest-backup", "media_repository": ["--repo", "/srv/backup/media"], "edge": "backuptest-edge",
     "copy_memory_mib": 512, "inspect_port": 5439, "recovery_point": 60, "alert_command": "",
     "overdue_hours": 3,
     "drill_overdue_days": 8, "timers": ["backuptest-backup.timer"], "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
@@ -733,14 +733,74 @@ def test_a_lock_that_a_killed_one_left_is_let_go_of_before_uploads_are_backed_up
     called = []
 
     def restic(*words, **_):
-        called.append(next(word for word in words if word in ("unlock", "backup")))
+        called.append(next(word for word in words if word in ("sh", "unlock", "backup")))
         summary = {"total_files_processed": 1, "total_bytes_processed": 2, "data_added": 3}
         return json.dumps({"message_type": "summary", **summary})
 
+    def unlock(*words):
+        return subprocess.CompletedProcess(words, 0, restic(*words), "")
+
     monkeypatch.setattr(media, "run", restic)
-    monkeypatch.setattr(media, "attempt", restic)
+    monkeypatch.setattr(media, "attempt", unlock)
     assert media.back_up(environment)["files"] == 1
-    assert called == ["unlock", "backup"]
+    assert called == ["sh", "unlock", "backup"]
+
+
+def test_a_repository_elsewhere_that_does_not_answer_is_told(environment, monkeypatch):
+    """restic asks it again and again; here a command takes its place that does nothing else."""
+    environment.repository = ""
+
+    def late(*words):
+        number = words.index("timeout")
+        assert words[number + 2 :][1] == "restic"
+        return subprocess.run(["timeout", "0.1", "sleep", "9"], capture_output=True, check=False)
+
+    monkeypatch.setattr(media, "attempt", late)
+    with pytest.raises(Failure, match="The media repository does not answer within 60 s"):
+        media.back_up(environment)
+
+
+@pytest.fixture
+def uploads(image, facts, tmp_path):
+    """Yield an environment with uploads in a volume, and a repository of them in a directory."""
+    name = f"backuptest-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "secrets/media-backup").mkdir(parents=True)
+    password = tmp_path / "secrets/media-backup/restic_password"
+    password.write_text("correct horse")
+    for path in (tmp_path / "backup/media", tmp_path / "state"):
+        path.mkdir(parents=True)
+    os.chown(tmp_path / "backup/media", 18000, 18000)
+    docker("volume", "create", name)
+    place = tmp_path / "backup"
+    environment = Environment(facts(image=image, media_volume=name, repository=str(place)))
+    try:
+        (
+            Path(docker("volume", "inspect", "-f", "{{.Mountpoint}}", name).stdout.strip()) / "a"
+        ).touch()
+        media.prepare(environment)
+        yield environment
+    finally:
+        docker("volume", "rm", "--force", name)
+
+
+def test_a_repository_of_the_uploads_that_takes_no_files_is_told_at_once(uploads):
+    """restic would try for a quarter of an hour, in backups and in the drill that removes old ones."""
+    assert media.back_up(uploads)["files"] == 1
+    repository = Path(uploads.repository) / "media"
+    assert "probe" not in os.listdir(repository)
+    held = [path for path in (repository, *repository.rglob("*")) if path.is_dir()]
+    try:
+        for path in held:
+            os.chown(path, 0, 0)
+        for change in (media.back_up, media.expire):
+            with pytest.raises(Failure) as failure:
+                change(uploads)
+            assert "Writing to the media repository failed" in str(failure.value)
+            assert "Permission denied" in str(failure.value)
+    finally:
+        for path in held:
+            os.chown(path, 18000, 18000)
+    assert media.back_up(uploads)["files"] == 1
 
 
 @pytest.mark.parametrize("memory", [512, 4096])

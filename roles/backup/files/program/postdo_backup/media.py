@@ -12,6 +12,8 @@ from .copies import place
 from .environment import Environment, Failure, attempt, inspect, last_words, run, when
 
 _ROOT = "/srv/media"
+# Seconds in which a repository answers, and the status of the command timeout where it did not.
+_ANSWER, _LATE = 60, 124
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,10 @@ class Snapshot:
     moment: float
 
 
-def _restic(environment: Environment, *arguments: str, media: str = "", changes: str = "") -> list:
-    """Return the command that runs restic as the uploads' owner, with `media` as their volume.
+def _container(
+    environment: Environment, program: str, *arguments: str, media: str = "", changes: str = ""
+) -> list:
+    """Return the command that runs a program as the uploads' owner beside the repository, with `media` as their volume.
 
     `changes` says what it may write: nothing, the `repository`, or the `media`.
     """
@@ -42,11 +46,20 @@ def _restic(environment: Environment, *arguments: str, media: str = "", changes:
         *("--env", "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials"),
         *(repository if environment.repository else []),
         *volume,
-        *("--entrypoint", "restic", environment.image, "--no-cache"),
-        *("--password-file", "/run/secrets/restic_password"),
-        *environment.media_repository,
+        *("--entrypoint", program, environment.image),
         *arguments,
     ]
+
+
+def _restic(environment: Environment, *arguments: str, **options: str) -> list:
+    """Return the command that runs restic on the repository; the options are those of `_container`."""
+    return _container(environment, "restic", *_at(environment), *arguments, **options)
+
+
+def _at(environment: Environment) -> list[str]:
+    """Return restic's arguments that say which repository."""
+    password = ["--password-file", "/run/secrets/restic_password"]
+    return ["--no-cache", *password, *environment.media_repository]
 
 
 def snapshots(environment: Environment) -> list[Snapshot]:
@@ -98,7 +111,7 @@ def back_up(environment: Environment) -> dict:
 
     Raises Failure, once, where there were some and now there is none: the volume may have been lost and made again.
     """
-    _unlock(environment)
+    _begin_change(environment)
     arguments = ["backup", "--json", "--quiet", "--host", environment.prefix, _ROOT]
     words = _restic(environment, *arguments, media=environment.media_volume, changes="repository")
     told = run(*words, doing="The backup of the uploads").splitlines()
@@ -157,14 +170,35 @@ def expire(environment: Environment) -> None:
         "--keep-last",
         str(environment.keep_full),
     ]
-    _unlock(environment)
+    _begin_change(environment)
     words = _restic(environment, "forget", "--quiet", *rules, "--prune", changes="repository")
     run(*words, doing="Removing old snapshots of the uploads")
 
 
-def _unlock(environment: Environment) -> None:
-    """Let go of what a killed one has left locked; restic does so after half an hour."""
-    attempt(*_restic(environment, "unlock", changes="repository"))
+def _begin_change(environment: Environment) -> None:
+    """Let go of what a killed restic has left locked, which restic itself does after half an hour.
+
+    Raises Failure where a repository of this host can't be written, or one elsewhere does not answer: restic would try
+    for a quarter of an hour, in which nobody else has the lock of the backups.
+    """
+    if environment.repository:
+        probe = f"{environment.media_repository[-1]}/probe"
+        words = ("sh", "-c", ': > "$0" && rm "$0"', probe)
+        run(
+            *_container(environment, *words, changes="repository"),
+            doing="Writing to the media repository",
+        )
+    unlock = _container(
+        environment,
+        "timeout",
+        str(_ANSWER),
+        "restic",
+        *_at(environment),
+        "unlock",
+        changes="repository",
+    )
+    if attempt(*unlock).returncode == _LATE:
+        raise Failure(f"The media repository does not answer within {_ANSWER} s.")
 
 
 def size_of(environment: Environment, snapshot: Snapshot) -> int:
