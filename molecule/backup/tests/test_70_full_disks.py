@@ -69,7 +69,7 @@ def mend_read_only(host):
         pytest.param(
             *(harm_read_only, mend_read_only, "Read-only file system"),
             marks=pytest.mark.full(
-                seen_by="molecule/backup/tests/test_70_full_disks.py::test_the_repository_takes_no_more"
+                seen_by="tests/test_backup.py::test_a_repository_of_the_uploads_that_takes_no_files_is_told_at_once"
             ),
         ),
     ],
