@@ -751,8 +751,7 @@ def test_a_repository_elsewhere_that_does_not_answer_is_told(environment, monkey
     environment.repository = ""
 
     def late(*words):
-        number = words.index("timeout")
-        assert words[number + 2 :][1] == "restic"
+        assert words[words.index("timeout") + 2 :][:2] == ("60", "restic")
         return subprocess.run(["timeout", "0.1", "sleep", "9"], capture_output=True, check=False)
 
     monkeypatch.setattr(media, "attempt", late)
@@ -774,9 +773,8 @@ def uploads(image, facts, tmp_path):
     place = tmp_path / "backup"
     environment = Environment(facts(image=image, media_volume=name, repository=str(place)))
     try:
-        (
-            Path(docker("volume", "inspect", "-f", "{{.Mountpoint}}", name).stdout.strip()) / "a"
-        ).touch()
+        mounted = docker("volume", "inspect", "-f", "{{.Mountpoint}}", name).stdout.strip()
+        Path(mounted, "a").touch()
         media.prepare(environment)
         yield environment
     finally:

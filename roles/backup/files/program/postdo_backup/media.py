@@ -183,21 +183,12 @@ def _begin_change(environment: Environment) -> None:
     """
     if environment.repository:
         probe = f"{environment.media_repository[-1]}/probe"
-        words = ("sh", "-c", ': > "$0" && rm "$0"', probe)
-        run(
-            *_container(environment, *words, changes="repository"),
-            doing="Writing to the media repository",
-        )
-    unlock = _container(
-        environment,
-        "timeout",
-        str(_ANSWER),
-        "restic",
-        *_at(environment),
-        "unlock",
-        changes="repository",
-    )
-    if attempt(*unlock).returncode == _LATE:
+        write = ("sh", "-c", ': > "$0" && rm "$0"', probe)
+        words = _container(environment, *write, changes="repository")
+        run(*words, doing="Writing to the media repository")
+    unlock = ("timeout", str(_ANSWER), "restic", *_at(environment), "unlock")
+    words = _container(environment, *unlock, changes="repository")
+    if attempt(*words).returncode == _LATE:
         raise Failure(f"The media repository does not answer within {_ANSWER} s.")
 
 
