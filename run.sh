@@ -127,9 +127,13 @@ case "${1:-}" in
             exec .cache/host/manage "$@"
         fi
         terminal=$([ -t 0 ] && [ -t 1 ] && echo -it || echo -i)
-        # The names are said once, in the inventory.
-        name() { sed -n "s/^stack_$1: *[\"']\{0,1\}\([a-z0-9]*\).*/\1/p" "inventories/$inventory/group_vars/all/stack.yml"; }
-        prefix="$(name name)-$(name environment)"
+        # As the role stack names it: by the inventory's directory, if the inventory does not say otherwise.
+        name() {
+            said=$(sed -n "s/^ *stack_$1: *[\"']\{0,1\}\([a-z0-9]*\).*/\1/p" \
+                "inventories/$inventory/hosts.yml" "inventories/$inventory"/group_vars/all/*.yml | tail -n 1)
+            echo "${said:-$2}"
+        }
+        prefix="$(name name postdo)-$(name environment "$inventory")"
         container=$prefix-db
         if [ "$operation" = manage ]; then
             # While one release takes another's place, it is the one that was there before: the engine lists it last.

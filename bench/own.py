@@ -22,26 +22,25 @@ class Own:
     def write(self) -> None:
         """Make the inventory: no timers, and an address of its own."""
         changes = {
-            "stack.yml": {"stack_name": "postdo", "stack_environment": self.name},
-            "proxy.yml": {"proxy_domain": '""', "proxy_http_port": self.port},
-            "boot.yml": {"boot_enabled": "false"},
-            "backup.yml": {
-                "backup_enabled": "true",
-                "backup_repository": "volume",
-                "backup_alert_command": '""',
-                "backup_calendar": "yearly",
-                "backup_drill_calendar": "yearly",
-            },
+            "stack_name": "postdo",
+            "stack_environment": self.name,
+            "proxy_domain": '""',
+            "proxy_http_port": self.port,
+            "boot_enabled": "false",
+            "backup_enabled": "true",
+            "backup_repository": "volume",
+            "backup_alert_command": '""',
+            "backup_calendar": "yearly",
+            "backup_drill_calendar": "yearly",
         }
         shutil.rmtree(self.directory, ignore_errors=True)
         ignored = shutil.ignore_patterns("secrets", "vault.yml")
         shutil.copytree(PROJECT / "inventories/prod", self.inventory, ignore=ignored)
-        for name, lines in changes.items():
-            path = self.inventory / "group_vars/all" / name
-            text = path.read_text(encoding="utf-8")
-            for key, value in lines.items():
-                text = re.sub(rf"^{key}:.*\n", "", text, flags=re.MULTILINE) + f"{key}: {value}\n"
-            path.write_text(text, encoding="utf-8")
+        path = self.inventory / "group_vars/all/main.yml"
+        text = path.read_text(encoding="utf-8")
+        for key, value in changes.items():
+            text = re.sub(rf"^{key}:.*\n", "", text, flags=re.MULTILINE) + f"{key}: {value}\n"
+        path.write_text(text, encoding="utf-8")
 
     def playbook(self, book: str, *words: str, **variables: object) -> str:
         """Run one of the project's playbooks for the environment; return what it said."""

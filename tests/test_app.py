@@ -101,6 +101,7 @@ def told(run, repository, tmp_path):
             "django_web_handed": {},
             "stack_facts": {},
             "stack_database_published": {"host": "127.0.0.1", "port": 5433},
+            "stack_public_url": "http://127.0.0.1:8000",
             **variables,
         }
         answer = run(

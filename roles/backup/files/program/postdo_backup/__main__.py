@@ -286,9 +286,7 @@ def _load(environment: Environment, asked: argparse.Namespace) -> None:
 def _require(environment: Environment) -> None:
     """Raise Failure where the environment keeps no backups."""
     if not environment.enabled:
-        raise Failure(
-            "backup_enabled is false here. Set it to true in the inventory's backup.yml, and run."
-        )
+        raise Failure("backup_enabled is false here. Set it to true in the inventory, and run.")
 
 
 if __name__ == "__main__":
