@@ -134,7 +134,7 @@ def floor_first_page(directory: Path, events: list[dict]) -> dict[str, float]:
         for one in results(events)
         if "prepare-database" in str(one.get("invocation", {}).get("module_args", {}).get("argv"))
     )
-    parts = {"db": "postgres_image", "web": "django_web_runtime", "pgadmin": "pgadmin_image"}
+    parts = {"db": "postgres", "web": "runtime", "pgadmin": "pgadmin"}
     images = {part: f"bench/floor-{part}" for part in parts}
     contexts = {part: context(directory, names[key]) for part, key in parts.items()}
     rename = ("bench-dev-", "bench-floor-")
@@ -142,7 +142,7 @@ def floor_first_page(directory: Path, events: list[dict]) -> dict[str, float]:
     docker("stop", *[f"bench-dev-{part}" for part in ("web", "pgadmin", "db")])
     page, times = Page("dev"), {"begin": time.time()}
 
-    run("bash", "-c", bootstrap.replace(names["base_image_reference"], base))
+    run("bash", "-c", bootstrap.replace(names["base"], base))
     times["images"] = time.time()
     jobs = {part: build(contexts[part], images[part], BASE_IMAGE=base) for part in parts}
     built(jobs["db"])

@@ -6,7 +6,6 @@ import datetime
 import http.client
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -144,10 +143,10 @@ def counts(events: list[dict]) -> tuple[int, int]:
 
 
 def image_names(events: list[dict]) -> dict[str, str]:
-    """Return the names that the roles gave to the images, by the variable that holds them."""
+    """Return the names that the roles gave to the images, by what they are for."""
     facts = [one["ansible_facts"] for one in results(events) if "ansible_facts" in one]
-    every = {key: value for fact in facts for key, value in fact.items()}
-    return {key: every[key] for key in every if re.search(r"_(image|runtime|reference)$", key)}
+    named = [fact["stack_images"] for fact in facts if "stack_images" in fact]
+    return {key: image["reference"] for key, image in named[-1].items()}
 
 
 def began(events: list[dict], part: str) -> float:

@@ -200,17 +200,21 @@ PLAY = """
   gather_facts: false
   vars:
     ansible_python_interpreter: "{{{{ ansible_playbook_python }}}}"
-    stack_project: "{repository}"
-    stack_prefix: "{prefix}"
-    images_archive: ""
-    image_reference: "{image}"
-    image_arguments: {{BASE_IMAGE: "{base}"}}
-    image_parts:
-      - src: "{source}"
-      - {{src: "{lock}", dest: requirements.txt}}
-      - {{src: "{repository}/requirements-uv.txt", dest: uv.txt}}
-      - {{src: "{repository}/rehearsal/django_rehearsal/entry.py", dest: django_rehearsal/entry.py}}
+    stack_name: test
+    stack_environment: "{name}"
+    stack_images: {{base: {{reference: "{base}"}}}}
+    image_declarations:
+      ours:
+        name: "{name}"
+        base: base
+        parts:
+          - src: "{source}"
+          - {{src: "{lock}", dest: requirements.txt}}
+          - {{src: "{repository}/requirements-uv.txt", dest: uv.txt}}
+          - {{src: "{repository}/rehearsal/django_rehearsal/entry.py", dest: django_rehearsal/entry.py}}
+    image_declaration: "{{{{ stack_images.ours }}}}"
   tasks:
+    - include_role: {{name: image, tasks_from: name}}
     - include_role: {{name: image}}
     - include_role: {{name: image, tasks_from: wait}}
 """
@@ -237,7 +241,7 @@ def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
     """Nor a stage, not even one of a build that was cut off; but another environment's, which may be building."""
     address, asked = index
     ours, theirs = (f"test-{uuid.uuid4().hex[:8]}" for _ in range(2))
-    image, base = f"postdo/{ours}:1", images()["base"]
+    name, base = ours.removeprefix("test-"), images()["base"]
     for label in (ours, theirs):
         plain = tmp_path / label
         plain.mkdir()
@@ -245,13 +249,13 @@ def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
             f"FROM {base}\nLABEL postdo.stage={label}\nENV A={label}\n"
         )
         docker("build", "--quiet", str(plain))
-    leftover = Path(f"/var/lib/postdo-build/{ours}/postdo_{ours}_1/source")
+    leftover = Path(f"/var/lib/postdo-build/{ours}/test_{name}_1/source")
     leftover.mkdir(parents=True)
     play = tmp_path / "play.yml"
     env = {"PIP_INDEX_URL": address, "ANSIBLE_CONFIG": str(repository / "ansible.cfg")}
 
     def build(source):
-        words = {"repository": repository, "prefix": ours, "image": image, "base": base}
+        words = {"repository": repository, "name": name, "base": base}
         play.write_text(PLAY.format(source=source, lock=tmp_path / "one.txt", **words))
         command = ["ansible-playbook", play, "-i", "localhost,", "-vvv", "--diff"]
         answer = run(*command, env=env, timeout=900)
@@ -273,6 +277,7 @@ def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
         made = build(repository / "roles/django_web/files/runtime")
         assert made.returncode == 0, made.stdout[-3000:]
         assert asked == ["uv", "asgiref"]
+        image = docker("images", "--format={{.Repository}}:{{.Tag}}", f"test/{name}").strip()
         assert inside(image, "/opt/venv/bin/python -c 'import asgiref; print(1)'") == "1"
         said = docker("history", "--no-trunc", image) + docker("inspect", image)
         assert PASSWORD not in said
@@ -282,7 +287,7 @@ def test_a_build_takes_the_index_with_its_password_and_leaves_neither_behind(
         assert PASSWORD.encode() not in kept
         assert len(stages(theirs)) == 1
     finally:
-        docker("rmi", "--force", image)
+        docker("rmi", "--force", *docker("images", "--quiet", f"test/{name}").split())
         for label in (ours, theirs):
             for stage in stages(label):
                 docker("rmi", stage)
