@@ -98,7 +98,7 @@ def told(run, repository, tmp_path):
             "said": str(tmp_path),
             "script": str(repository / "roles/django_web/templates/host.j2"),
             "stack_images": {key: {"reference": "image:1"} for key in ("runtime", "application")},
-            "django_web_handed": {},
+            "__django_web_handed": {},
             "stack_facts": {},
             "stack_database_published": {"host": "127.0.0.1", "port": 5433},
             "stack_public_url": "http://127.0.0.1:8000",

@@ -130,12 +130,14 @@ def test_every_option_says_what_it_is_and_of_what_type(role):
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_password_and_key_is_kept_out_of_the_output(role):
+    secret = re.compile(r"(?<!secrets)_(password|secret|token|key|private_key|secret_key)$")
     shown = [
         name
         for name, option in options(role).items()
-        if re.search("password|secret_key", name) and option.get("no_log") is not True
+        if secret.search(name) and option.get("no_log") is not True
     ]
-    assert_none(shown)
+    # A server's public keys.
+    assert_none({*shown} - {"backup_sftp_host_key"})
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -159,12 +161,42 @@ def test_an_inventory_is_two_files_of_25_lines_at_most_that_say_what_differs(inv
     assert_none(variables - known)
 
 
+def made(role):
+    """Yield the names that a role's tasks make: registered ones, facts, variables of a task, and arguments of a role."""
+    for folder in ("tasks", "handlers"):
+        for path in (REPOSITORY / "roles" / role / folder).glob("*.yml"):
+            for task in dictionaries(read(path)):
+                yield from {task["register"]} if "register" in task else ()
+                yield from task.get("vars", ())
+                yield from task.get("ansible.builtin.set_fact", ())
+
+
+def dictionaries(part):
+    """Yield every dictionary in what a file of YAML says."""
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    if isinstance(part, dict):
+        yield part
+    for one in inner:
+        yield from dictionaries(one)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_name_that_a_task_makes_is_the_roles_own_or_shared_on_purpose(role):
+    """Its own has two underscores before it. What others may know begins with stack_, and arguments with their role."""
+    called = {name for other in ("image", "program") for name in options(other)}
+    own = re.compile(rf"__{role}_|stack_")
+    assert_none(name for name in set(made(role)) - called if not own.match(name))
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_reads_the_variables_of_another(role):
     others = {name for other in ROLES if other != role for name in defaults(other)}
-    others -= {name for name in others if name.startswith(f"{role}_")}
-    # The role "image" is called with its arguments; the stack's variables are there for all.
-    others = {name for name in others if not name.startswith(("image_", "images_", "stack_"))}
+    for other in set(ROLES) - {role}:
+        others |= {*read(REPOSITORY / f"roles/{other}/vars/main.yml"), *made(other)}
+    others -= {name for name in others if name.startswith((f"{role}_", f"__{role}_"))}
+    # Some roles are called with arguments; the stack's variables are there for all.
+    called = {name for other in ("image", "program") for name in options(other)}
+    others = {name for name in others - called if not name.startswith(("images_", "stack_"))}
     word = re.compile(r"\b(?:" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")
     files = [
         path
@@ -183,10 +215,17 @@ def test_no_role_reads_the_variables_of_another(role):
     assert_none(reads)
 
 
-def test_both_readmes_have_the_same_headings_and_the_same_code():
+@pytest.mark.parametrize("name", ["README", "docs/migrations", "docs/the-day-it-happened"])
+def test_both_languages_have_the_same_headings_and_the_same_code(name):
+    """What code says to people is translated too: comments, reasons, names of steps."""
     fence = re.compile(r"^( *)(`{3,}|~{3,})(.*)\n((?:.*\n)*?)\1\2[ ]*$", re.MULTILINE)
-    texts = [(REPOSITORY / name).read_text("utf-8") for name in ("README.md", "README.pt-BR.md")]
-    code = [[(kind.strip(), body) for _, _, kind, body in fence.findall(text)] for text in texts]
+    words = re.compile(r"(?<= )# .*|(?<=reason = ).*|(?<= name: )[A-Z].*")
+    files = (REPOSITORY / f"{name}{language}.md" for language in ("", ".pt-BR"))
+    texts = [file.read_text("utf-8") for file in files]
+    code = [
+        [(kind.strip(), words.sub("", body)) for _, _, kind, body in fence.findall(text)]
+        for text in texts
+    ]
     levels = [re.findall(r"^(#{1,6}) ", fence.sub("", text), re.MULTILINE) for text in texts]
     assert levels[0] == levels[1]
     assert levels[0]

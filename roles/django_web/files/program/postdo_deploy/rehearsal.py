@@ -149,7 +149,7 @@ class Rehearsal:
         if "error" in found:
             raise Failure(
                 "What this database has already applied can't be taken back, so it can't be rehearsed here: "
-                f"{found['error']}\nRehearse it in production's inventory (./run.sh -0 rehearse), or on a fresh database."
+                f"{found['error']}\nRehearse it where the data is production's, or on a fresh database."
             )
         self._facts["look"] = _ask(self._environment, self._release, ["look"], copy=copy)
 
