@@ -11,6 +11,15 @@ from server import Server, docker, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# What Ansible does with a module: it has the project's module_utils beside Ansible's own.
+TRANSPORT = """
+import runpy, sys
+import ansible.module_utils
+plugins, module = sys.argv.pop(1), sys.argv.pop(1)
+ansible.module_utils.__path__.append(plugins + "/module_utils")
+runpy.run_path(f"{plugins}/modules/{module}.py", run_name="__main__")
+"""
+
 
 @pytest.fixture(scope="session")
 def repository():
@@ -107,3 +116,24 @@ def configure(run, repository):
         assert made.returncode == 0, made.stdout + made.stderr
 
     return write
+
+
+@pytest.fixture(scope="session")
+def module(repository):
+    """Return a function that runs one of the project's modules as Ansible's transport would."""
+
+    def call(module, *, env=None, check=False, **arguments):
+        arguments["_ansible_check_mode"] = check
+        process = subprocess.run(
+            [sys.executable, "-c", TRANSPORT, repository / "plugins", module],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert process.stdout.strip(), process.stderr
+        return json.loads(process.stdout)
+
+    return call

@@ -98,7 +98,7 @@ def told(run, repository, tmp_path):
             "said": str(tmp_path),
             "script": str(repository / "roles/django_web/templates/host.j2"),
             "stack_images": {key: {"reference": "image:1"} for key in ("runtime", "application")},
-            "__django_web_handed": {},
+            "stack_secrets_directory": str(tmp_path / "secrets"),
             "stack_facts": {},
             "stack_database_published": {"host": "127.0.0.1", "port": 5433},
             "stack_public_url": "http://127.0.0.1:8000",
@@ -131,6 +131,7 @@ def test_a_variable_whose_value_is_empty_is_not_set(told, inventory):
 def test_what_has_a_value_is_set(told):
     mail = {"host": "mail.example", "user": "me", "from": "me@example.org"}
     given = {f"django_web_email_{name}": value for name, value in mail.items()}
+    given["django_web_email_password"] = "correct horse"
     environments = told("prod", django_web_allowed_hosts=["a", "b"], django_web_workers=3, **given)
     for environment in environments.values():
         assert environment["DJANGO_ALLOWED_HOSTS"] == "a,b"

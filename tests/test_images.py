@@ -43,12 +43,9 @@ def image(request):
 
 def test_an_empty_volume_of_uploads_stays_the_applications(run, repository):
     """Whichever container that shares it is made last: the volume could take over the owner from any image."""
-    (play,) = [
-        task["community.docker.docker_container"]
-        for task in yaml.safe_load((repository / "roles/proxy/tasks/main.yml").read_text())
-        if "community.docker.docker_container" in task
-    ]
-    (mount,) = [one for one in play["volumes"] if one.startswith("{{ stack_media }}:")]
+    variables = yaml.safe_load((repository / "roles/proxy/vars/main.yml").read_text())
+    volumes = variables["__proxy_service"]["volumes"]
+    (mount,) = [one for one in volumes if one.startswith("{{ stack_media }}:")]
     name = f"imagestest-{uuid.uuid4().hex[:8]}"
     mounts = {
         "application": f"{name}:/srv/media",

@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Roles that others call, with arguments.
+CALLED = ("image", "program", "service")
 ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
 # Those that come with the project; a copy is its owner's.
 INVENTORIES = ["dev", "prod"]
@@ -183,7 +185,12 @@ def dictionaries(part):
 @pytest.mark.parametrize("role", ROLES)
 def test_every_name_that_a_task_makes_is_the_roles_own_or_shared_on_purpose(role):
     """Its own has two underscores before it. What others may know begins with stack_, and arguments with their role."""
-    called = {name for other in ("image", "program") for name in options(other)}
+    called = {
+        name
+        for other in CALLED
+        for point in entry_points(other).values()
+        for name in point["options"]
+    }
     own = re.compile(rf"__{role}_|stack_")
     assert_none(name for name in set(made(role)) - called if not own.match(name))
 
@@ -195,7 +202,12 @@ def test_no_role_reads_the_variables_of_another(role):
         others |= {*read(REPOSITORY / f"roles/{other}/vars/main.yml"), *made(other)}
     others -= {name for name in others if name.startswith((f"{role}_", f"__{role}_"))}
     # Some roles are called with arguments; the stack's variables are there for all.
-    called = {name for other in ("image", "program") for name in options(other)}
+    called = {
+        name
+        for other in CALLED
+        for point in entry_points(other).values()
+        for name in point["options"]
+    }
     others = {name for name in others - called if not name.startswith(("images_", "stack_"))}
     word = re.compile(r"\b(?:" + "|".join(sorted(others, key=len, reverse=True)) + r")\b")
     files = [

@@ -73,8 +73,8 @@ def test_a_mistyped_variable_is_refused_with_the_nearest_name(look, inventory):
         "backup_enable",
         "django_web_prot",
     ]
-    assert told[0].endswith("(given with -e). Remove it there.")
-    assert told[1].endswith("(given with -e). Did you mean backup_enabled?")
+    assert told[0].endswith("(with -e, or in a vault). Remove it there.")
+    assert told[1].endswith("(with -e, or in a vault). Did you mean backup_enabled?")
     assert f"{inventory}/group_vars/all/main.yml:" in told[2]
     assert told[2].endswith("Did you mean django_web_port?")
 

@@ -623,27 +623,6 @@ UID = 15432
 CANARY = "Canary-4711 \\ \"'$x"
 
 
-@pytest.fixture(scope="session")
-def module(repository):
-    """Return a function that runs one of the project's modules as Ansible's transport would."""
-
-    def call(module, *, env=None, check=False, **arguments):
-        arguments["_ansible_check_mode"] = check
-        process = subprocess.run(
-            [sys.executable, repository / f"plugins/modules/{module}.py"],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-            env={**os.environ, **(env or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert process.stdout.strip(), process.stderr
-        return json.loads(process.stdout)
-
-    return call
-
-
 @pytest.fixture
 def secrets(module, tmp_path):
     """Return (the directory, which is not made yet; a function that has it hold some files)."""

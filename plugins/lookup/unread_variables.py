@@ -33,12 +33,15 @@ _list:
 
 # What says now what an inventory of an earlier day said otherwise.
 _NOW = {"stack_database": "stack_database_name and stack_database_user"}
+# Roles that other roles call: their names are nothing that an inventory says, and may be a user's own.
+_CALLED = {"program", "service"}
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
 def unread(names, roles=_PROJECT / "roles"):
     """Return {name: the option that is nearest to it, or nothing} of the names that are ours and no option."""
-    ours = tuple(f"{prefix}{path.name}_" for path in roles.iterdir() for prefix in ("", "__"))
+    owners = {path.name for path in roles.iterdir()} - _CALLED
+    ours = tuple(f"{prefix}{name}_" for name in owners for prefix in ("", "__"))
     suspects = [name for name in names if name.startswith(ours)]
     if not suspects:
         return {}
@@ -91,7 +94,7 @@ class LookupModule(LookupBase):
         """Return the sentences."""
         inventory = (variables or {}).get("inventory_dir") or "."
         return [
-            f"{name} is no variable of this project ({', '.join(places(name, inventory)) or 'given with -e'}). "
+            f"{name} is no variable of this project ({', '.join(places(name, inventory)) or 'with -e, or in a vault'}). "
             + (f"Did you mean {near}?" if near else "Remove it there.")
             for name, near in unread(terms).items()
         ]

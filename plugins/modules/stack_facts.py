@@ -11,6 +11,7 @@ import socket
 import time
 from datetime import UTC, datetime
 
+from ansible.module_utils import secret_digests
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
@@ -34,6 +35,12 @@ options:
     type: list
     elements: str
     default: []
+  secrets:
+    description: A directory with one of secret files for each container, whose digests are told. Without one, none are.
+    type: path
+  key:
+    description: The key of the digests; without one, none are told.
+    type: str
 """
 
 RETURN = """
@@ -45,7 +52,7 @@ stack_facts:
     are not installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
     in iptables' words), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at;
     root), containers, networks and volumes by name, images (created, its day, and size, by
-    name:tag), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data), cpus.
+    name:tag), secrets (digests by directory and file, of the directory itself owner and mode), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data), cpus.
   type: dict
 """
 
@@ -188,6 +195,29 @@ def _owner(path):
     return {"uid": status.st_uid, "gid": status.st_gid}
 
 
+def _secrets(directory, key):
+    """Return {directory: {file: digest}} of the secret directories, each one's own owner and mode under an empty name."""
+    found = {}
+    for place in sorted(glob.glob(os.path.join(directory, "*/"))) if directory and key else ():
+        place = place.rstrip("/")
+        status = os.stat(place)
+        told = {"": secret_digests.of_directory(status.st_uid, status.st_mode & 0o777)}
+        told |= {name: _secret(os.path.join(place, name), key) for name in os.listdir(place)}
+        found[place] = told
+    return found
+
+
+def _secret(path, key):
+    """Return the digest of a secret file, or nothing where it is none."""
+    try:
+        status = os.stat(path)
+        with open(path, encoding="utf-8", errors="replace", newline="") as handle:
+            content = handle.read()
+    except OSError:
+        return ""
+    return secret_digests.of_file(key, status.st_uid, status.st_mode & 0o777, content)
+
+
 def _firewall(module):
     """Return the rules that guard the containers' networks, without the words that append them."""
     if not shutil.which("iptables"):
@@ -218,6 +248,8 @@ def main():
             "name": {"type": "str", "required": True},
             "prefix": {"type": "str", "required": True},
             "files": {"type": "list", "elements": "str", "default": []},
+            "secrets": {"type": "path"},
+            "key": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
     )
@@ -250,6 +282,7 @@ def main():
             reference: {"created": created[:10], "size": size}
             for reference, created, size in (line.split("\t") for line in images)
         },
+        "secrets": _secrets(module.params["secrets"], module.params["key"]),
         "ports": _listening(),
         "disk_free": _disk_free(engine.get("root") or "/var/lib/docker"),
         "cpus": os.cpu_count(),
