@@ -78,6 +78,7 @@ TOLD = """
 - hosts: web
   become: false
   gather_facts: false
+  roles: [stack]
   tasks:
     - ansible.builtin.include_role: {name: django_web, tasks_from: source, public: true}
     - ansible.builtin.copy:

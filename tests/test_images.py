@@ -195,6 +195,7 @@ PLAY = """
 - hosts: localhost
   connection: local
   gather_facts: false
+  roles: [stack]
   vars:
     ansible_python_interpreter: "{{{{ ansible_playbook_python }}}}"
     stack_name: test

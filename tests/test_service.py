@@ -22,6 +22,7 @@ PLAY = """
   connection: local
   gather_facts: false
   become: false
+  roles: [stack]
   tasks:
     - include_role: {name: service, tasks_from: wait, public: true}
     - copy:
