@@ -227,6 +227,16 @@ def test_no_role_reads_the_variables_of_another(role):
     assert_none(reads)
 
 
+def test_what_a_container_may_do_is_said_where_containers_are_made():
+    """By the role for services and for work that ends, and by one function for the programs on the hosts."""
+    said = re.compile(r"no-new-privileges|cap_drop|cap-drop")
+    places = {line.split(":")[0] for line in findings(said) if line.startswith("roles/")}
+    tasks = {f"roles/service/tasks/{name}.yml" for name in ("run", "once")}
+    assert places == {*tasks, "roles/program/files/library/postdo_host/containers.py"}
+    made = re.compile(r"""["']docker["'], ["'](run|create)["']""")
+    assert_none(line for line in findings(made) if line.startswith("roles/"))
+
+
 @pytest.mark.parametrize("name", ["README", "docs/migrations", "docs/the-day-it-happened"])
 def test_both_languages_have_the_same_headings_and_the_same_code(name):
     """What code says to people is translated too: comments, reasons, names of steps."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from postdo_host.containers import contained
+
 from .environment import (
     UNLIMITED,
     Environment,
@@ -167,16 +169,9 @@ class Copy:
         """Return the arguments of docker run that are common to all its containers."""
         environment = self.environment
         return [
-            *("docker", "run", "--pull", "never", "--read-only", "--cap-drop", "ALL"),
-            *(
-                "--security-opt",
-                "no-new-privileges",
-                "--label",
-                f"postdo.stack={environment.prefix}",
-            ),
-            *("--tmpfs", "/tmp:mode=1777,size=64m", "--memory", str(environment.copy_memory)),
+            *contained("run", *options, memory=environment.copy_memory),
+            *("--label", f"postdo.stack={environment.prefix}"),
             *("--volume", f"{self.volume}:/var/lib/postgresql/data"),
-            *options,
         ]
 
     def shell(self, script: str) -> list[str]:
@@ -374,10 +369,8 @@ class Copy:
             if m["Type"] == "bind" and m["Destination"] != "/tmp"
         ]
         done = attempt(
-            *("docker", "run", "--rm", "--pull", "never", "--name", self.worker),
-            *("--memory", str(web["HostConfig"]["Memory"])),
-            *("--network", f"container:{self.container}", "--read-only", "--tmpfs", "/tmp"),
-            *("--cap-drop", "ALL", "--no-healthcheck"),
+            *contained("run", "--rm", memory=web["HostConfig"]["Memory"], tmp_mib=256),
+            *("--name", self.worker, "--network", f"container:{self.container}"),
             *("--user", web["Config"]["User"], "--label", f"postdo.stack={environment.prefix}"),
             *(word for setting in web["Config"]["Env"] for word in ("--env", setting)),
             *(word for mount in mounts for word in ("--volume", mount)),

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
+from postdo_host.containers import contained
+
 from . import record
 from .copies import place
 from .environment import Environment, Failure, attempt, inspect, last_words, run, when
@@ -38,9 +40,8 @@ def _container(
     volume = mount("media", f"{media}:{_ROOT}") if media else []
     repository = mount("repository", f"{environment.repository}:/srv/backup")
     return [
-        *("docker", "run", "--rm", "--pull", "never", "--user", "18000:18000", "--read-only"),
-        *("--tmpfs", "/tmp:mode=1777,size=64m", "--cap-drop", "ALL", "--log-driver", "none"),
-        *("--network", environment.repository_network, "--memory", str(environment.copy_memory)),
+        *contained("run", "--rm", "--log-driver", "none", memory=environment.copy_memory),
+        *("--user", "18000:18000", "--network", environment.repository_network),
         *("--volume", f"{environment.secrets}/media-backup:/run/secrets:ro"),
         # Of the credentials only the place is told.
         *("--env", "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials"),
@@ -208,10 +209,10 @@ def scratch(environment: Environment, volume: str) -> None:
         )
     label = f"postdo.stack={environment.prefix}"
     run("docker", "volume", "create", "--label", label, volume, doing=f"Making the volume {volume}")
-    words = ["--volume", f"{volume}:{_ROOT}", "--user", "0:0", "--cap-drop", "ALL"]
-    words += ["--cap-add", "CHOWN", "--network", "none", "--entrypoint", "chown"]
-    command = ["docker", "run", "--rm", "--pull", "never", *words, environment.image]
-    run(*command, "18000:18000", _ROOT, doing=f"Preparing the volume {volume}")
+    words = ["--rm", "--volume", f"{volume}:{_ROOT}", "--user", "0:0", "--cap-add", "CHOWN"]
+    words += ["--network", "none", "--entrypoint", "chown", environment.image]
+    command = [*contained("run", *words, memory=environment.copy_memory), "18000:18000", _ROOT]
+    run(*command, doing=f"Preparing the volume {volume}")
 
 
 def remove(volume: str) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from postdo_host.containers import contained
+
 from .environment import Environment, Failure, attempt, last_words, psql, run, running, size, when
 
 _NOTE = "postdo"
@@ -65,8 +67,8 @@ def pgbackrest(environment: Environment, *arguments: str) -> list[str]:
 def aside(environment: Environment, *arguments: str, writable: bool = False) -> list[str]:
     """Return the command that runs pgBackRest without the database, the repository read-only or not."""
     return [
-        *("docker", "run", "--rm", "--pull", "never", "--network", environment.repository_network),
-        *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--log-driver", "none"),
+        *contained("run", "--rm", "--log-driver", "none", memory=environment.copy_memory),
+        *("--network", environment.repository_network),
         *environment.repository_mount(writable=writable),
         *("--entrypoint", "pgbackrest", environment.image, "--stanza=main", *arguments),
     ]

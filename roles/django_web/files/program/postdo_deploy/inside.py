@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from django_rehearsal import ANSWERS
 from postdo_host import Failure, attempt, inspect, last_words, run
+from postdo_host.containers import contained
 
 from .environment import Environment
 
@@ -124,17 +125,9 @@ class Inside:
             # There the copy has the live server's name and port, and nothing else is to be reached.
             networks = [f"container:{copy.container}"]
         words = [
-            *("--pull", "never", "--name", self.container, "--interactive", "--read-only"),
-            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", "256"),
-            *(
-                "--tmpfs",
-                "/tmp:mode=1777,size=256m",
-                "--no-healthcheck",
-                "--log-driver",
-                "json-file",
-            ),
-            *("--user", config["User"], "--memory", str(limits["Memory"])),
-            *("--memory-swap", str(limits["Memory"]), "--network", networks[0]),
+            *contained("create", "--interactive", memory=limits["Memory"], tmp_mib=256),
+            *("--name", self.container, "--log-driver", "json-file"),
+            *("--user", config["User"], "--network", networks[0]),
             *("--volume", f"{_PACKAGE}:/opt/rehearsal/django_rehearsal:ro"),
         ]
         for label in (f"postdo.stack={environment.prefix}", *labels):
@@ -150,7 +143,7 @@ class Inside:
                 words += ["--volume", f"{source}:{target}{readonly}"]
         attempt("docker", "rm", "--force", self.container)
         command = ["python", "-m", "django_rehearsal", *operation]
-        run("docker", "create", *words, web["Image"], *command, doing=f"Making {self.container}")
+        run(*words, web["Image"], *command, doing=f"Making {self.container}")
         for network in networks[1:]:
             words = ["network", "connect", network, self.container]
             run("docker", *words, doing=f"Connecting {self.container}")
