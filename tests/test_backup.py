@@ -41,14 +41,15 @@ from postdo_backup import (
     timelines,
     transfer,
 )
-from postdo_backup.environment import Busy, Environment, Failure, size, when
+from postdo_backup.environment import Environment
+from postdo_host import Busy, Failure, size, when
 
 WITH_LIBRARY = {**os.environ, "PYTHONPATH": str(LIBRARY)}
 FACTS = json.loads("""{
     "prefix": "backuptest", "inventory": "none", "enabled": true, "image": "backuptest/none:1",
     "database": {"name": "app", "user": "app", "locale": "und"}, "media_volume": "",
     "repository": "backuptest-backup", "media_repository": ["--repo", "/srv/backup/media"], "edge": "backuptest-edge",
-    "copy_memory_mib": 512, "inspect_port": 5439, "recovery_point": 60, "alert_command": "",
+    "uids": {"database": 15432, "application": 18000}, "copy_memory_mib": 512, "inspect_port": 5439, "recovery_point": 60, "alert_command": "",
     "overdue_hours": 3,
     "drill_overdue_days": 8, "timers": ["backuptest-backup.timer"], "weekday": 6, "hour": 2, "keep_full": 4, "keep_days": 28
 }""")

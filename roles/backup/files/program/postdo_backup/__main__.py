@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from postdo_host import exit_status
+from postdo_host import Busy, Failure, exit_status, running, size, when
 
 from . import (
     drill,
@@ -28,7 +28,7 @@ from . import (
     timelines,
     transfer,
 )
-from .environment import Busy, Environment, Failure, running, size, when
+from .environment import Environment
 
 
 def main() -> int:

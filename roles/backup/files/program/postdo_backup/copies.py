@@ -14,22 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from postdo_host.containers import contained
-
-from .environment import (
-    UNLIMITED,
-    Environment,
+from postdo_host import (
     Failure,
     attempt,
     inspect,
     last_words,
-    psql,
     room_for_volumes,
     run,
     running,
     size,
     when,
 )
+from postdo_host.containers import contained
+from postdo_host.database import UNLIMITED, psql
+
+from .environment import Environment
 
 PGDATA = "/var/lib/postgresql/data/pgdata"
 
@@ -201,7 +200,7 @@ class Copy:
         Raises Failure with the server's reason for not serving. Without a port it has no network at all: whoever is to
         reach it shares its loopback, where the live server's name is its own.
         """
-        environment = self.environment
+        environment, owner = self.environment, self.environment.uids["database"]
         # A repository elsewhere is needed until the log is in.
         remote = not self.source.repository and not port
         if port:
@@ -211,7 +210,7 @@ class Copy:
             options = ["--network", self.source.edge if remote else "none"]
         run(
             *self._container("--detach", "--init", "--name", self.container, *options),
-            *("--tmpfs", "/run/postgresql:uid=15432,gid=15432,mode=0700,size=1m"),
+            *("--tmpfs", f"/run/postgresql:uid={owner},gid={owner},mode=0700,size=1m"),
             *("--shm-size", str(environment.copy_memory), "--stop-timeout", "300"),
             *("--volume", f"{environment.secrets}/db:/run/secrets:ro"),
             *self.source.repository_mount(writable=False),

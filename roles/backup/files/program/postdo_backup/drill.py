@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from postdo_host import Failure, running, stamp, when
+from postdo_host.stopwatch import Stopwatch
 
 from . import copies, media, repository, timelines
 from .copies import Copy, Rows, Target
-from .environment import Environment, Failure, running, stamp, when
+from .environment import Environment
 
 
-class Watch:
-    """A stopwatch with named steps, in seconds."""
-
-    def __init__(self) -> None:
-        self.steps: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Measure what happens inside."""
-        begun = time.monotonic()
-        yield
-        self.steps[name] = round(time.monotonic() - begun, 2)
-
-    def __str__(self) -> str:
-        total = f"{sum(self.steps.values()):.1f} s"
-        return f"{total} ({', '.join(f'{k} {v:.1f}' for k, v in self.steps.items())})"
-
-
-def examine(copy: Copy, watch: Watch, since: str = "") -> dict[int, Rows]:
+def examine(copy: Copy, watch: Stopwatch, since: str = "") -> dict[int, Rows]:
     """Examine a copy that runs, by everything but its pages, and return the rows of its tables."""
     with watch.step("preparing"):
         copy.prepare()
@@ -70,7 +53,7 @@ def drill(environment: Environment) -> dict:
         raise Failure(f"There is no backup to restore. Make one: {environment.call} backup")
     newest = usable[-1]
     copies.room(environment, newest.size)
-    watch = Watch()
+    watch = Stopwatch()
     since = copies.horizon(environment)
     before = copies.counts(environment, environment.container, since, copies.LIVE_LIMIT)
     name = f"drill-{stamp()}"

@@ -6,44 +6,7 @@ import contextlib
 import json
 from pathlib import Path
 
-from postdo_host import (
-    Busy,
-    Failure,
-    attempt,
-    database_settings,
-    inspect,
-    last_words,
-    lock,
-    room_for_volumes,
-    run,
-    running,
-    size,
-    stamp,
-    status,
-    when,
-)
-
-__all__ = [
-    "UNLIMITED",
-    "Busy",
-    "Environment",
-    "Failure",
-    "attempt",
-    "database_settings",
-    "inspect",
-    "last_words",
-    "psql",
-    "room_for_volumes",
-    "run",
-    "running",
-    "size",
-    "stamp",
-    "status",
-    "when",
-]
-
-# Arguments of docker exec: the limits that an operator sets for the site's queries are not for a client's in there.
-UNLIMITED = ("--env", "PGOPTIONS=-c statement_timeout=0 -c transaction_timeout=0")
+from postdo_host import Failure, lock
 
 
 class Environment:
@@ -71,6 +34,9 @@ class Environment:
         self.edge: str = facts["edge"]
         self.secrets = Path(facts["secrets"])
         self.state = Path(facts["state"])
+        # Of the users in the image, whose groups have the same numbers: database, and application, whose the uploads are.
+        self.uids: dict[str, int] = facts["uids"]
+        self.application = f"{self.uids['application']}:{self.uids['application']}"
         self.copy_memory: int = facts["copy_memory_mib"] * 1024**2
         self.inspect_port: int = facts["inspect_port"]
         self.recovery_point: int = facts["recovery_point"]
@@ -110,13 +76,3 @@ class Environment:
     ) -> contextlib.AbstractContextManager[str]:
         """Hold one of the environment's locks; raises Busy after `wait` seconds, saying who has it."""
         return lock(self.state, name, wait, by)
-
-
-def psql(container: str, query: str, database: str = "postgres") -> str:
-    """Return what a query gives the superuser, without alignment; raises Failure."""
-    return run(
-        *("docker", "exec", "--interactive", *UNLIMITED, container, "psql", "-XqAt"),
-        *("-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database),
-        doing=f"A query in {container}",
-        input=query,
-    )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from postdo_host import Failure, attempt, when
+from postdo_host.database import psql
+
 from . import record, repository
 from .copies import PGDATA
-from .environment import Environment, Failure, attempt, psql, when
+from .environment import Environment
 
 # A full backup is due each week; so many seconds later it is overdue.
 _FULL_OVERDUE = 8 * 24 * 3600

@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
+from postdo_host import Failure, attempt, inspect, last_words, run, when
 from postdo_host.containers import contained
 
 from . import record
 from .copies import place
-from .environment import Environment, Failure, attempt, inspect, last_words, run, when
+from .environment import Environment
 
 _ROOT = "/srv/media"
 # Seconds in which a repository answers, and the status of the command timeout where it did not.
@@ -41,7 +42,7 @@ def _container(
     repository = mount("repository", f"{environment.repository}:/srv/backup")
     return [
         *contained("run", "--rm", "--log-driver", "none", memory=environment.copy_memory),
-        *("--user", "18000:18000", "--network", environment.repository_network),
+        *("--user", environment.application, "--network", environment.repository_network),
         *("--volume", f"{environment.secrets}/media-backup:/run/secrets:ro"),
         # Of the credentials only the place is told.
         *("--env", "AWS_SHARED_CREDENTIALS_FILE=/run/secrets/s3_credentials"),
@@ -211,8 +212,8 @@ def scratch(environment: Environment, volume: str) -> None:
     run("docker", "volume", "create", "--label", label, volume, doing=f"Making the volume {volume}")
     words = ["--rm", "--volume", f"{volume}:{_ROOT}", "--user", "0:0", "--cap-add", "CHOWN"]
     words += ["--network", "none", "--entrypoint", "chown", environment.image]
-    command = [*contained("run", *words, memory=environment.copy_memory), "18000:18000", _ROOT]
-    run(*command, doing=f"Preparing the volume {volume}")
+    command = [*contained("run", *words, memory=environment.copy_memory)]
+    run(*command, environment.application, _ROOT, doing=f"Preparing the volume {volume}")
 
 
 def remove(volume: str) -> None:

@@ -6,8 +6,10 @@ import hashlib
 import os
 from pathlib import Path
 
+from postdo_host import Failure, run
+
 from . import media, record, repository
-from .environment import Environment, Failure, run
+from .environment import Environment
 
 
 def prepare(environment: Environment, *, anew: bool) -> dict:
@@ -60,7 +62,8 @@ def _own_directories(environment: Environment) -> None:
     """Give a repository in a directory of the host its two owners; a volume has them from the image."""
     if not environment.repository.startswith("/"):
         return
-    for name, uid in (("database", 15432), ("media", 18000)):
+    owners = {"database": environment.uids["database"], "media": environment.uids["application"]}
+    for name, uid in owners.items():
         path = Path(environment.repository) / name
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)

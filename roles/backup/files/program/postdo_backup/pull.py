@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from postdo_host import Failure
+from postdo_host.database import psql
+
 from . import copies, repository
 from .copies import Copy
-from .environment import Environment, Failure, psql
+from .environment import Environment
 from .switch import switch
 from .targets import choose
 

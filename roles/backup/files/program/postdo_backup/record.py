@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
 
-from .environment import Environment, Failure
+from postdo_host import Failure
+from postdo_host.files import write_whole
+
+from .environment import Environment
 
 _ALERT_AGAIN_SECONDS = 24 * 3600
 _KEPT_RESULTS = 50
@@ -29,14 +31,8 @@ def write(environment: Environment, **changes: object) -> None:
     """Change entries of the record, in one step."""
     environment.state.mkdir(parents=True, exist_ok=True)
     with environment.lock("record", wait=30):
-        path = environment.state / "record.json"
-        aside = path.with_suffix(".new")
-        with aside.open("w") as file:
-            json.dump({**read(environment), **changes}, file, indent=1)
-            file.flush()
-            os.fchmod(file.fileno(), 0o600)
-            os.fsync(file.fileno())
-        aside.rename(path)
+        text = json.dumps({**read(environment), **changes}, indent=1)
+        write_whole(environment.state / "record.json", text, 0o600)
 
 
 def result(environment: Environment, kind: str, problem: str, **details: object) -> None:

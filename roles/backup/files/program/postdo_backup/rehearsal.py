@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 import time
 
+from postdo_host import Failure, attempt, last_words, running, when
+from postdo_host.database import psql
+from postdo_host.stopwatch import Stopwatch
+
 from . import copies, repository, timelines
 from .copies import PGDATA, Copy, Target
-from .drill import Watch
-from .environment import Environment, Failure, attempt, last_words, psql, running, when
+from .environment import Environment
 
 _NAME = "rehearsal"
 _SIZE = "SELECT sum(pg_database_size(oid)) FROM pg_database"
@@ -22,7 +25,7 @@ def make(environment: Environment, point: str) -> dict:
     """
     if not running(environment.container):
         raise Failure(f"{environment.container} does not run; start it: {environment.call}")
-    copy, watch = Copy(environment, _NAME), Watch()
+    copy, watch = Copy(environment, _NAME), Stopwatch()
     copy.destroy()
     try:
         source, moment = _fill(environment, copy, point, watch)
@@ -42,7 +45,7 @@ def end(environment: Environment) -> None:
     Copy(environment, _NAME).destroy()
 
 
-def _fill(environment: Environment, copy: Copy, point: str, watch: Watch) -> tuple[str, str]:
+def _fill(environment: Environment, copy: Copy, point: str, watch: Stopwatch) -> tuple[str, str]:
     """Bring the copy up; return what it is of, and the name of the moment that can be restored."""
     held = repository.contents(environment) if environment.enabled else None
     if held:

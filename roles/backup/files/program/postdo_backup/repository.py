@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from postdo_host import Failure, attempt, last_words, run, running, size, when
 from postdo_host.containers import contained
+from postdo_host.database import psql
 
-from .environment import Environment, Failure, attempt, last_words, psql, run, running, size, when
+from .environment import Environment
 
 _NOTE = "postdo"
 LABEL = re.compile(r"\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?")

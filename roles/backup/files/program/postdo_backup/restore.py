@@ -6,10 +6,13 @@ import contextlib
 import time
 from dataclasses import replace
 
+from postdo_host import Failure, inspect, stamp
+from postdo_host.stopwatch import Stopwatch
+
 from . import copies, media, repository, timelines
 from .copies import Copy, Target
-from .drill import Watch, examine
-from .environment import Environment, Failure, inspect, stamp
+from .drill import examine
+from .environment import Environment
 from .repository import Backup, Contents
 from .switch import switch
 from .targets import choose, moment_of
@@ -31,7 +34,7 @@ def restore(environment: Environment, to: str, *, uploads: bool, unapplied_accep
         copies.make_volume(environment, volume)
         copies.place(volume)
     target = _hasten(environment, held, target)
-    watch = Watch()
+    watch = Stopwatch()
     with Copy(environment, "restoring", archiving=True) as copy:
         _recover(environment, copy, base, target, watch)
         (left, _), begun = copy.fork(), copy.timeline()
@@ -171,7 +174,7 @@ def _hasten(environment: Environment, held: Contents, target: Target) -> Target:
 
 
 def _recover(
-    environment: Environment, copy: Copy, base: Backup, target: Target, watch: Watch, **how: int
+    environment: Environment, copy: Copy, base: Backup, target: Target, watch: Stopwatch, **how: int
 ) -> None:
     """Fill a copy and start it where the target is; raises Failure where the log is not whole."""
     with watch.step("files"):
@@ -210,7 +213,7 @@ def look(environment: Environment, to: str) -> str:
     copy.destroy()
     try:
         target = _hasten(environment, held, target)
-        _recover(environment, copy, base, target, Watch(), port=environment.inspect_port)
+        _recover(environment, copy, base, target, Stopwatch(), port=environment.inspect_port)
         copy.prepare()
     except Failure:
         copy.destroy()

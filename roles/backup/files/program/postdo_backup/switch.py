@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from postdo_host import undisturbed
+from postdo_host import Failure, attempt, run, stamp, status, undisturbed
 
 from . import copies
-from .environment import Environment, Failure, attempt, run, stamp, status
+from .environment import Environment
 
 
 def switch(

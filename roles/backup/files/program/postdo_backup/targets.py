@@ -6,9 +6,11 @@ import re
 import time
 from datetime import datetime
 
+from postdo_host import Failure, when
+
 from . import timelines
 from .copies import Target
-from .environment import Environment, Failure, when
+from .environment import Environment
 from .repository import LABEL, Backup, Contents
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,46}")

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import time
 
+from postdo_host import stamp
+from postdo_host.database import psql
+
 from . import record, repository
-from .environment import Environment, psql, stamp
+from .environment import Environment
 from .repository import Backup, Contents
 
 _NOTED_POINTS = 20

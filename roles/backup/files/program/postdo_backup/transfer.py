@@ -8,17 +8,10 @@ import re
 import subprocess
 from pathlib import Path
 
-from .environment import (
-    UNLIMITED,
-    Environment,
-    Failure,
-    attempt,
-    database_settings,
-    last_words,
-    psql,
-    run,
-    stamp,
-)
+from postdo_host import Failure, attempt, last_words, run, stamp
+from postdo_host.database import UNLIMITED, database_settings, psql
+
+from .environment import Environment
 
 # What an extension has made in a schema of its own is found without that schema's name: it is searched last.
 _FIND_EXTENSIONS = """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from postdo_host import Failure, exit_status, when
+from postdo_host.files import write_whole
 
 from . import deploy, releases
 from .account import Account, describe_visitors, history
@@ -112,10 +113,8 @@ def _maintenance(environment: Environment, asked: argparse.Namespace) -> None:
     """show visitors a page that says so, or the site again"""
     flag, there = environment.maintenance, environment.maintenance.exists()
     if asked.state == "on" and not there:
-        # Written aside: a full disk would leave an empty one, and visitors without the site.
-        aside = flag.with_suffix(".new")
-        aside.write_text(f"{when(time.time())} by {asked.by}\n")
-        aside.rename(flag)
+        # An empty one, as a full disk would leave it, would keep visitors from the site.
+        write_whole(flag, f"{when(time.time())} by {asked.by}\n")
     elif asked.state == "off":
         flag.unlink(missing_ok=True)
     since = f" since {flag.read_text().strip()}" if flag.exists() else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import textwrap
 import time
 from collections import Counter
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from postdo_host import when
+from postdo_host.files import write_whole
+from postdo_host.stopwatch import Stopwatch
 
 from .environment import Environment
 from .front import Seen
@@ -28,23 +29,22 @@ class Account:
         # False where something is left to do: the next run then does not take all for well.
         self.settled = True
         self._written = False
+        self._watch = Stopwatch()
+        if began:
+            self._watch.steps["prepare"] = round(self.begun - began, 2)
         self.entry: dict = {
             "operation": operation,
             "by": by,
             "at": self.begun,
-            "steps": {"prepare": self.begun - began} if began else {},
+            "steps": self._watch.steps,
         }
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Measure a step, and say while it lasts that it is under way."""
         self._write_underway(name)
-        begun = time.monotonic()
-        try:
+        with self._watch.step(name):
             yield
-        finally:
-            steps = self.entry["steps"]
-            steps[name] = steps.get(name, 0) + time.monotonic() - begun
 
     def about(self, release: Release, before: Release | None) -> None:
         """Say which release this is about, and which one served before."""
@@ -55,9 +55,7 @@ class Account:
         }
 
     def _write_underway(self, step: str) -> None:
-        aside = self._environment.underway.with_suffix(".new")
-        aside.write_text(json.dumps({**self.entry, "step": step}))
-        aside.rename(self._environment.underway)
+        write_whole(self._environment.underway, json.dumps({**self.entry, "step": step}))
         self._written = True
 
     def close(self, problem: str = "") -> None:
@@ -68,12 +66,8 @@ class Account:
         self.entry |= {"problem": problem.splitlines()[0] if problem else "", "ended": time.time()}
         history = self._environment.history
         lines = history.read_text().splitlines() if history.exists() else []
-        aside = history.with_suffix(".new")
-        with aside.open("w") as file:
-            file.writelines(f"{line}\n" for line in [*lines[1 - _KEPT :], json.dumps(self.entry)])
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(history)
+        kept = [*lines[1 - _KEPT :], json.dumps(self.entry)]
+        write_whole(history, "".join(f"{line}\n" for line in kept))
         if self.settled and self._written:
             self._environment.underway.unlink(missing_ok=True)
 

@@ -73,16 +73,6 @@ def stand_ins(environment: Environment, container: str) -> Iterator[Copy]:
         shutil.rmtree(web, ignore_errors=True)
 
 
-def psql(container: str, query: str, database: str = "postgres") -> str:
-    """Return what a query gives the superuser of a copy; raises Failure."""
-    return run(
-        *("docker", "exec", "--interactive", container, "psql", "-XqAt"),
-        *("-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database),
-        doing=f"A query in {container}",
-        input=query,
-    )
-
-
 class Inside:
     """One run of the package in a container like that of a release's web process; use it with `with`.
 

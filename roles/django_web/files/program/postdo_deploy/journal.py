@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
+
+from postdo_host.files import write_whole
 
 from .environment import Environment
 from .releases import Release
@@ -30,7 +31,7 @@ class Journal:
 
     def begun(self, migration: str) -> None:
         """Remember that a migration is begun: cut off or failed, it may leave what the next run must know of."""
-        self._write(self._underway, {"begun": migration})
+        write_whole(self._underway, json.dumps({"begun": migration}))
 
     def applied(self) -> None:
         """Remember that it was applied."""
@@ -39,7 +40,8 @@ class Journal:
     def record(self, release: Release, look: dict) -> None:
         """Remember how the database is now."""
         known = {"release": release.name, "at": time.time()}
-        self._write(self._recorded, known | {name: look[name] for name in ("files", "catalog")})
+        known |= {name: look[name] for name in ("files", "catalog")}
+        write_whole(self._recorded, json.dumps(known))
         self.last = self._read(self._recorded)
         self.applied()
 
@@ -50,12 +52,3 @@ class Journal:
         except (OSError, ValueError):
             # None yet, or one that a full disk cut off: what it said is found out again.
             return {}
-
-    @staticmethod
-    def _write(path: Path, content: dict) -> None:
-        aside = path.with_suffix(".new")
-        with aside.open("w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)

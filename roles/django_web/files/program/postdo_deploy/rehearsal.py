@@ -10,18 +10,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from postdo_host import (
-    Failure,
-    attempt,
-    database_settings,
-    room_for_volumes,
-    run,
-    stamp,
-    when,
-)
+from postdo_host import Failure, attempt, room_for_volumes, run, stamp, when
+from postdo_host.database import database_settings, psql
+from postdo_host.stopwatch import Stopwatch
 
 from .environment import Environment
-from .inside import Copy, Inside, Late, Unanswered, ask, psql, stand_ins
+from .inside import Copy, Inside, Late, Unanswered, ask, stand_ins
 from .journal import Journal
 from .releases import Release
 
@@ -75,7 +69,9 @@ class Rehearsal:
         self._release = release
         self._before = before
         self._journal = journal
-        self._facts: dict = {"look": seen, "last": journal.last, "steps": {}, "about": {}}
+        self._watch = Stopwatch()
+        steps = self._watch.steps
+        self._facts: dict = {"look": seen, "last": journal.last, "steps": steps, "about": {}}
 
     def rehearse(self, *, rewinding: bool = False, told: bool = False) -> Rehearsed:
         """Rehearse, keep the report, and return what was found; raises Failure where that says stop.
@@ -132,18 +128,11 @@ class Rehearsal:
         finally:
             attempt(environment.backup, "rehearsal-end")
 
-    @contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        """Measure what happens inside, in seconds."""
-        begun = time.monotonic()
-        yield
-        self._facts["steps"][name] = round(time.monotonic() - begun, 2)
-
     def _rewind(self, copy: Copy) -> None:
         """Take back on the copy what the release before does not have, so that it can be rehearsed too."""
         base = _ask(self._environment, self._before, ["look"], copy=copy)
         kept = [name for name in base["recorded"] if name not in base["ghosts"]]
-        with self._step("rewind"):
+        with self._watch.step("rewind"):
             told = json.dumps(kept)
             found = _ask(self._environment, self._release, ["rewind"], copy=copy, told=told)
         if "error" in found:
@@ -157,11 +146,11 @@ class Rehearsal:
         """Find out whether the schema is what it should be, and what the migrations do."""
         facts = self._facts
         if not self._journal.left(facts["look"]):
-            with self._step("replay"):
+            with self._watch.step("replay"):
                 facts |= self._replayed(copy)
         if facts["look"]["pending"]:
             facts["free"], _ = room_for_volumes()
-            with self._step("rehearsal"):
+            with self._watch.step("rehearsal"):
                 self._rehearse_each(copy)
 
     def _replayed(self, copy: Copy) -> dict:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from postdo_host import Failure, attempt, run, running, when
+from postdo_host.files import write_whole
 
 from .environment import Environment
 
@@ -134,12 +135,7 @@ def serve(environment: Environment, release: Release) -> None:
 def note_served(*releases: Release) -> None:
     """Remember that these were deployed now, one after the other."""
     for number, release in enumerate(releases):
-        aside = release.directory / "served.new"
-        with aside.open("w") as file:
-            file.write(f"{time.time() + number / 1000}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(release.directory / "served")
+        write_whole(release.directory / "served", f"{time.time() + number / 1000}\n")
 
 
 def table(known: list[Release], now: Release | None) -> list[str]:

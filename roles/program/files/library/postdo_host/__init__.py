@@ -24,18 +24,6 @@ _SERVERS_REASON = re.compile(r"\b(ERROR|FATAL|PANIC):  ")
 _REASON = re.compile(r"(?i:\b(error|fatal|panic)\b.*:)|^[\w.]*(Error|Exception)(:|$)")
 
 
-# A database's own settings, as statements. The values of lists are quoted already.
-_SETTINGS = """
-SELECT format('ALTER %s SET %I TO %s;',
-  CASE setrole WHEN 0 THEN 'DATABASE "{new}"'
-               ELSE format('ROLE %I IN DATABASE "{new}"', pg_get_userbyid(setrole)) END,
-  name, CASE WHEN name ~ '(search_path|_libraries|_tablespaces)$' THEN value ELSE quote_literal(value) END)
-FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) AS setting,
-  split_part(setting, '=', 1) AS name, substr(setting, length(name) + 2) AS value
-WHERE datname = '{database}'
-"""
-
-
 class Failure(Exception):
     """What went wrong and what to do, for a person to read."""
 
@@ -176,11 +164,6 @@ def _reason(lines: list[str], count: int) -> int:
     # Of others the last one counts, unless the end has it anyway.
     others = [number for number, line in enumerate(lines) if _REASON.search(line)]
     return min(others[-1], end) if others else end
-
-
-def database_settings(database: str, new: str) -> str:
-    """Return the query whose answer are statements that give a database `new` the own settings of another."""
-    return _SETTINGS.format(database=database, new=new)
 
 
 def inspect(kind: str, name: str) -> dict | None:
