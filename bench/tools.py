@@ -136,10 +136,9 @@ def results(events: list[dict]) -> list[dict]:
     return [item for one in found for item in one.get("results") or [one]]
 
 
-def counts(events: list[dict]) -> tuple[int, int]:
-    """Return how many modules were executed (results with an invocation), and tasks skipped."""
-    executed = sum("invocation" in one for one in results(events))
-    return executed, sum(event["_event"] == "v2_runner_on_skipped" for event in events)
+def executed(events: list[dict]) -> int:
+    """Return how many modules were executed on the hosts: results with an invocation."""
+    return sum("invocation" in one for one in results(events))
 
 
 def image_names(events: list[dict]) -> dict[str, str]:
