@@ -164,10 +164,11 @@ case "${1:-}" in
     *)
         operation=$1
         shift
-        [ -f "playbooks/$operation.yml" ] || {
+        # Those of -2 and new are no operations.
+        if [ ! -f "playbooks/$operation.yml" ] || [ "$operation" = host ] || [ "$operation" = new ]; then
             usage >&2
             fail "unknown operation: $operation" 2
-        }
+        fi
         case $operation in
             status | logs) export POSTDO_QUIET=true ;;
         esac

@@ -90,3 +90,14 @@ def test_more_connections_than_the_database_has_are_refused(look, variables, ref
     said = look(**variables)
     assert bool(said) == bool(refused), said
     assert re.search(refused, said)
+
+
+def test_a_process_is_not_named_like_another_container_of_the_environment(look):
+    """The programs remove what has the name of a copy of theirs."""
+    command = ["python", "manage.py", "work"]
+
+    def named(name):
+        return look(django_web_processes=[{"name": "web"}, {"name": name, "command": command}])
+
+    assert "django_web_processes names web, rehearsal: it needs" in named("rehearsal")
+    assert named("rehearsals") == ""

@@ -125,7 +125,7 @@ def test_an_unknown_argument_is_told_with_the_table_and_makes_nothing(tree, argu
     assert not (tree / ".venv").exists()
 
 
-@pytest.mark.parametrize("operation", ["nonsense", "Status", "tasks"])
+@pytest.mark.parametrize("operation", ["nonsense", "Status", "tasks", "host", "new"])
 def test_an_unknown_operation_is_told_with_the_table(toolchain, operation):
     answer = start(toolchain, "-1", operation)
     assert answer.returncode == 2

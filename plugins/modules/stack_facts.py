@@ -51,8 +51,9 @@ stack_facts:
     active and enabled, systemd's words, and stale, bool), programs (paths of dockerd and mmdebstrap, empty where they
     are not installed), requests (bool, whether the Python library is there), firewall (list of the rules of DOCKER-USER,
     in iptables' words), engine (version, empty where none answers; error; host, the DOCKER_HOST it was asked for at;
-    root), containers, networks and volumes by name, images (created, its day, and size, by
-    name:tag), secrets (digests by directory and file, of the directory itself owner and mode), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data), cpus.
+    root), engine_is_ours (bool, whether the role docker installed it), containers, networks and volumes by name, images
+    (created, its day, and size, by name:tag), secrets (digests by directory and file, of the directory itself owner and
+    mode), ports (addresses that listen, by TCP port), disk_free (MiB where the engine keeps its data), cpus.
   type: dict
 """
 

@@ -16,7 +16,7 @@ from .wording import counted, describe_change, size
 def judge(facts: Facts, policy: Policy) -> list[Finding]:
     """Return all that was found, in the order of the migrations, what is about none of them first."""
     found = [*_history(facts), *_health(facts), *_unseen(facts)]
-    # Of what nothing makes any more, the replay knows nothing either.
+    # Where the files of replaced migrations are gone (`lost`), the replay lacks what they made, and all of it would be drift.
     drift = [] if facts.look["lost"] else list(_drift(facts, policy))
     found += [*drift, *_edited(facts, known=bool(drift))]
     found += [*releases.unexercised(facts)]

@@ -97,7 +97,7 @@ def rehearse(
 
 def clear(environment: Environment) -> None:
     """Remove what a rehearsal or a migration that was cut off has left; none of them works any more."""
-    names = f"name=^{environment.prefix}-(rehearsal|migrate-)"
+    names = f"name=^{environment.prefix}-(rehearsal|migrate)(-|$)"
     words = ["docker", "ps", "--all", "--format", "{{.Names}}", "--filter", names]
     left = run(*words, doing="Asking for the containers").split()
     if left:
