@@ -179,7 +179,7 @@ def test_further_arguments_reach_ansible_as_they_are(toolchain):
     assert "'/no such/file with spaces.yml'" in answer.stderr
     listing = start(toolchain, "prod", "--list-tags")
     assert listing.returncode == 0, listing.stderr
-    assert re.search(r"TASK TAGS: \[.*postgres", listing.stdout)
+    assert re.search(r"TASK TAGS: \[.*backup", listing.stdout)
 
 
 def test_an_inventory_that_does_not_exist_is_told_in_one_line(toolchain):

@@ -53,7 +53,7 @@ def test_the_next_run_makes_only_what_is_still_missing(host, lost):
     changed = re.findall(r"^  changed +(.*?)(?: \w{12})?  ", said, re.MULTILINE)
     # Deploys of other tests may have been told of other times.
     assert [task for task in changed if not task.startswith("Tell about")] == [
-        "Provide the application's containers",
+        "Run the container",
         "Put in service release",
     ]
     host.well()
