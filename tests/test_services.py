@@ -35,6 +35,7 @@ PRODUCTION = {
     "runtime": {"reference": "runtime:1", "base": "base", "runs": False},
     "application": {"reference": "application:1", "base": "runtime"},
 }
+MAKE = runpy.run_path(str(REPOSITORY / "plugins/filter/images_to_make.py"))["images_to_make"]
 APPLICATION = PRODUCTION["application"]["reference"]
 
 
@@ -46,13 +47,23 @@ APPLICATION = PRODUCTION["application"]["reference"]
         # A release that is here needs nothing of what it was made on.
         (PRODUCTION, [APPLICATION], [["base"], ["proxy"]]),
         (PRODUCTION, [APPLICATION, "proxy:1"], []),
-        # In development containers run the runtime itself.
-        ({"runtime": {"reference": "runtime:1", "base": "base"}}, [], [["runtime"]]),
+        # In development containers run the runtime itself, and nobody waits for pgAdmin.
+        (
+            {
+                "pgadmin": {"reference": "pgadmin:1", "awaited": False},
+                "runtime": {"reference": "runtime:1"},
+            },
+            [],
+            [["runtime", "pgadmin"]],
+        ),
     ],
 )
 def test_only_what_is_needed_is_made_and_what_others_wait_for_first(images, present, steps):
-    make = runpy.run_path(str(REPOSITORY / "plugins/filter/images_to_make.py"))["images_to_make"]
-    assert make(images, present) == steps
+    assert MAKE(images, present) == steps
+
+
+def test_an_archive_gets_what_is_only_built_on_too():
+    assert MAKE(PRODUCTION, [APPLICATION, "proxy:1"], everything=True) == [["base"], ["runtime"]]
 
 
 # -- a service more -----------------------------------------------------------------------------
@@ -87,6 +98,7 @@ def play(run, tmp_path):
     call.prefix, call.report = f"postdo-{inventory.name}", tmp_path / "images.json"
     yield call
     call("playbooks/teardown.yml", "-e", "teardown_data=true", "-e", "teardown_backups=true")
+    docker("rmi", *json.loads(call.report.read_text())["toy"].split(), check=False)
 
 
 def succeed(answer):

@@ -7,9 +7,9 @@ name: images_to_make
 short_description: the images that are lacking, in steps of which each needs only those before it
 description:
   - An image that containers run is made where it is not there. One that others are built on, and nothing else runs, is
-    made where one of these is.
+    made where one of these is, or where all are wanted.
   - The images of a step need none of each other, so they can be made side by side. In a step those come first that
-    images of later steps wait for.
+    images of later steps are built on, and those last that no site waits for.
 options:
   _input:
     description: Declarations by key, as the role image takes them, each with its reference.
@@ -20,6 +20,10 @@ options:
     type: list
     elements: str
     required: true
+  everything:
+    description: Whether images that nothing runs are wanted for themselves, such as for an archive.
+    type: bool
+    default: false
 """
 
 RETURN = """
@@ -30,19 +34,24 @@ _value:
 """
 
 
-def images_to_make(images, present):
+def images_to_make(images, present, everything=False):
     """Return the keys of the images to make, in steps."""
     absent = [key for key, image in images.items() if image["reference"] not in present]
-    lacking = [key for key in absent if images[key].get("runs", True)]
+    lacking = [key for key in absent if everything or images[key].get("runs", True)]
     for key in lacking:
         base = images[key].get("base")
         if base in absent and base not in lacking:
             lacking.append(base)
     awaited = {images[key].get("base") for key in lacking}
     steps = {}
-    for key in sorted(lacking, key=lambda key: (key not in awaited, [*images].index(key))):
+    for key in sorted(lacking, key=lambda key: _turn(key, images, awaited)):
         steps.setdefault(_bases(key, images, lacking), []).append(key)
     return [steps[step] for step in sorted(steps)]
+
+
+def _turn(key, images, awaited):
+    """Return what sorts the images of a step: what others are built on, then what a site waits for, then the rest."""
+    return key not in awaited, not images[key].get("awaited", True), [*images].index(key)
 
 
 def _bases(key, images, lacking):

@@ -35,7 +35,8 @@ class Environment:
         self.secrets = Path(facts["secrets"])
         self.state = Path(facts["state"])
         # Of the users in the image, whose groups have the same numbers: database, and application, whose the uploads are.
-        self.uids: dict[str, int] = facts["uids"]
+        # A file of an earlier day, which pull may read, does not say them.
+        self.uids: dict[str, int] = facts.get("uids", {"database": 15432, "application": 18000})
         self.application = f"{self.uids['application']}:{self.uids['application']}"
         self.copy_memory: int = facts["copy_memory_mib"] * 1024**2
         self.inspect_port: int = facts["inspect_port"]
